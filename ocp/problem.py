@@ -1,0 +1,329 @@
+"""The training problem as an optimal control problem: one frozen, validated statement.
+
+    minimise  J(u) = sum_k h [ sum_s w_s beta F(X_{k,s}) + (r/2) |u_k|^2 ]  +  gamma F(x_N)
+    subject to  x_{k+1} = Phi_h(x_k, u_k),   x_0 = E s + e,     the u_k shared by all samples
+
+A `Problem` says what is to be solved.  It knows no method: states, gradients and solvers live
+elsewhere, and each room builds its own from this statement.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import activations, loss
+from .activations import Activation
+
+#: explicit Runge-Kutta: stage s starts from x_k + h a_s K_{s-1}; (a, w)
+SCHEMES: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "euler": ((0.0,), (1.0,)),
+    "heun": ((0.0, 1.0), (1 / 2, 1 / 2)),
+    "rk4": ((0.0, 1 / 2, 1 / 2, 1.0), (1 / 6, 1 / 3, 1 / 3, 1 / 6)),
+}
+BLOCKS = ("single", "double")
+TRAINABLE = ("layers", "lift", "readout")
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Problem:
+    """The statement of one training problem; arrays are read-only.
+
+    Parameters
+    ----------
+    inputs : samples s_i, (n_d, n_in) float64; or uint8 with `input_scale` and `input_shift`
+    labels : classes y_i in 0..n_classes - 1, (n_d,) int64
+    n_classes : n_c >= 2
+    depth : N, number of layers
+    width : n, dimension of the state
+    h : step size of a layer
+    scheme : "euler", "heun" or "rk4"
+    block : "single", x' = sigma(A x + b), or "double", x' = W sigma(A x + b)
+    activation : one of `ocp.activations.NAMES`
+    shifted : sigmoid and softplus only: sigma(v) - sigma(0); None means the default, true for both
+    sharpness : softplus only
+    p_d : probability of the true class in the soft target, 1/n_c < p_d <= 1 (1: hard targets)
+    r : weight of (1/2)|u_k|^2 in the layer cost
+    gamma : weight of the terminal data cost
+    beta : 1 data cost in every layer (dissipative), 0 standard training
+    trained : subset of ("layers", "lift", "readout") with "layers"
+    r_ends : weight of (1/2)|.|^2 of a trained lift or readout
+    lift_weight, lift_bias : E (n, n_in) and e (n,); default zero padding
+    readout_weight, readout_bias : C (n_c, n) and c (n_c,); default eye and 0
+
+    Raises
+    ------
+    ValueError : one sentence with what was found and what was wanted
+
+    Source: arXiv 2405.19013; every numerical default is this project's own choice.
+    """
+
+    inputs: np.ndarray
+    labels: np.ndarray
+    n_classes: int
+    depth: int = 20
+    width: int = 3
+    h: float = 0.5
+    scheme: str = "euler"
+    block: str = "single"
+    activation: str = "tanh"
+    shifted: bool | None = None
+    sharpness: float = 1.0
+    p_d: float = 0.9
+    r: float = 1e-3
+    gamma: float = 1.0
+    beta: int = 1
+    trained: tuple[str, ...] = ("layers",)
+    r_ends: float = 0.0
+    lift_weight: np.ndarray | None = None
+    lift_bias: np.ndarray | None = None
+    readout_weight: np.ndarray | None = None
+    readout_bias: np.ndarray | None = None
+    input_scale: float | None = None
+    input_shift: float | None = None
+
+    def __post_init__(self) -> None:
+        put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
+        for name, least in (("n_classes", 2), ("depth", 1), ("width", 1)):
+            put(name, _integer(name, getattr(self, name), least))
+        for name in ("h", "sharpness", "p_d", "r", "gamma", "r_ends"):
+            put(name, _number(name, getattr(self, name)))
+        for name in ("h", "sharpness"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; wanted a number above 0")
+        for name in ("r", "gamma", "r_ends"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; wanted a number of at least 0")
+        for name, known in (
+            ("scheme", tuple(SCHEMES)),
+            ("block", BLOCKS),
+            ("activation", activations.NAMES),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}; wanted one of {', '.join(known)}"
+                )
+        if isinstance(self.beta, bool) or self.beta not in (0, 1):
+            raise ValueError(f"beta is {self.beta!r}; wanted 0 or 1")
+        put("beta", int(self.beta))
+        if self.beta == 0 and self.gamma == 0:
+            raise ValueError("beta and gamma are both 0; wanted a data cost in at least one place")
+        if not 1.0 / self.n_classes < self.p_d <= 1.0:
+            raise ValueError(
+                f"p_d is {self.p_d}; wanted 1/n_classes = {1 / self.n_classes:.6g} < p_d <= 1"
+            )
+        self._validate_activation(put)
+        self._validate_trained(put)
+        self._validate_data(put)
+        self._validate_ends(put)
+
+    def _validate_activation(self, put) -> None:
+        shiftable = self.activation in activations.SHIFTABLE
+        if self.shifted is None:
+            put("shifted", shiftable)
+        if not isinstance(self.shifted, bool):
+            raise ValueError(f"shifted is {self.shifted!r}; wanted true or false")
+        if self.shifted and not shiftable:
+            raise ValueError(
+                f"shifted is true for activation {self.activation!r};"
+                f" wanted one of {', '.join(activations.SHIFTABLE)} (others are 0 at 0 already)"
+            )
+        if self.sharpness != 1.0 and self.activation != "softplus":
+            raise ValueError(
+                f"sharpness is {self.sharpness} for activation {self.activation!r};"
+                " wanted 1 (only softplus has a sharpness)"
+            )
+
+    def _validate_trained(self, put) -> None:
+        trained = self.trained
+        if isinstance(trained, str) or not all(isinstance(t, str) for t in trained):
+            raise ValueError(f"trained is {trained!r}; wanted a list of names")
+        if not set(trained) <= set(TRAINABLE) or "layers" not in trained:
+            raise ValueError(
+                f"trained is {list(trained)}; wanted a subset of {list(TRAINABLE)} with 'layers'"
+            )
+        put("trained", tuple(t for t in TRAINABLE if t in trained))
+        if self.r_ends > 0 and self.trained == ("layers",):
+            raise ValueError(
+                f"r_ends is {self.r_ends} but neither lift nor readout is trained; wanted 0"
+            )
+
+    def _validate_data(self, put) -> None:
+        inputs = np.asarray(self.inputs)
+        if inputs.ndim != 2 or 0 in inputs.shape:
+            raise ValueError(f"inputs have shape {inputs.shape}; wanted (n_d, n_in), neither 0")
+        scaled = self.input_scale is not None or self.input_shift is not None
+        if inputs.dtype == np.uint8 and scaled:
+            for name in ("input_scale", "input_shift"):
+                value = getattr(self, name)
+                put(name, _number(name, 0.0 if name == "input_shift" and value is None else value))
+            put("inputs", _frozen(inputs))
+        elif scaled:
+            raise ValueError(
+                f"input_scale and input_shift are given with inputs of type {inputs.dtype};"
+                " wanted uint8 inputs, or neither of the two"
+            )
+        elif inputs.dtype.kind not in "fiu":
+            raise ValueError(f"inputs have type {inputs.dtype}; wanted numbers")
+        else:
+            put("inputs", _frozen(inputs.astype(np.float64)))
+            _refuse_non_finite("inputs", self.inputs)
+        labels = np.asarray(self.labels)
+        if labels.dtype.kind not in "iu":
+            raise ValueError(f"labels have type {labels.dtype}; wanted integers")
+        if labels.shape != (len(inputs),):
+            raise ValueError(f"labels have shape {labels.shape}; wanted ({len(inputs)},)")
+        outside = np.flatnonzero((labels < 0) | (labels >= self.n_classes))
+        if len(outside):
+            i = outside[0]
+            raise ValueError(
+                f"labels[{i}] is {labels[i]}; wanted a class in 0..{self.n_classes - 1}"
+            )
+        if len(np.unique(labels)) < 2:
+            raise ValueError(f"all labels are {labels[0]}; wanted samples of at least two classes")
+        put("labels", _frozen(labels.astype(np.int64)))
+
+    def _validate_ends(self, put) -> None:
+        n, n_c, n_in = self.width, self.n_classes, self.inputs.shape[1]
+        if self.lift_weight is None:
+            if n < n_in:
+                raise ValueError(
+                    f"width is {n} but inputs have {n_in} coordinates; the default lift pads with"
+                    f" zeros and wants width >= {n_in} (or give lift_weight)"
+                )
+            put("lift_weight", np.eye(n, n_in))
+        if self.readout_weight is None:
+            put("readout_weight", np.eye(n_c, n))
+        for name, shape in (
+            ("lift_weight", (n, n_in)),
+            ("lift_bias", (n,)),
+            ("readout_weight", (n_c, n)),
+            ("readout_bias", (n_c,)),
+        ):
+            given = getattr(self, name)
+            value = np.zeros(shape) if given is None else np.asarray(given)
+            if value.dtype.kind not in "fiu":
+                raise ValueError(f"{name} has type {value.dtype}; wanted numbers")
+            if value.shape != shape:
+                raise ValueError(f"{name} has shape {value.shape}; wanted {shape}")
+            put(name, _frozen(value.astype(np.float64)))
+            _refuse_non_finite(name, getattr(self, name))
+
+    @property
+    def n_samples(self) -> int:
+        """n_d."""
+        return len(self.labels)
+
+    @property
+    def sigma(self) -> Activation:
+        """The activation function."""
+        return Activation(self.activation, bool(self.shifted), self.sharpness)
+
+    @property
+    def input_values(self) -> np.ndarray:
+        """The samples as float64, (n_d, n_in)."""
+        if self.inputs.dtype == np.uint8:
+            return self.input_scale * self.inputs.astype(np.float64) + self.input_shift
+        return self.inputs
+
+    @property
+    def soft_targets(self) -> np.ndarray:
+        """q(y_i), (n_d, n_c)."""
+        return loss.soft_target(self.labels, self.n_classes, self.p_d)
+
+    @property
+    def n_decision(self) -> int:
+        """d: N(n^2 + n), for block double N(2n^2 + n), plus the entries of trained ends."""
+        n = self.width
+        d = self.depth * ((2 if self.block == "double" else 1) * n * n + n)
+        if "lift" in self.trained:
+            d += self.lift_weight.size + n
+        if "readout" in self.trained:
+            d += self.readout_weight.size + self.n_classes
+        return d
+
+    def with_(self, **changes: object) -> Problem:
+        """Return a copy with some fields replaced, validated again."""
+        if changes.get("activation", self.activation) != self.activation:
+            changes.setdefault("shifted", None)
+            changes.setdefault("sharpness", 1.0)
+        return dataclasses.replace(self, **changes)
+
+    def cautions(self) -> tuple[str, ...]:
+        """Return sentences on what is allowed but limits what can be concluded."""
+        found = list(_duplicates(self))
+        n_c = self.n_classes
+        centred = self.readout_weight - self.readout_weight.mean(axis=0)
+        rank = np.linalg.matrix_rank(centred)
+        if rank < n_c - 1:
+            found.append(
+                f"the centred readout has rank {rank}, below n_classes - 1 = {n_c - 1}:"
+                " no state attains the minimum of the loss for every class"
+            )
+        if self.p_d == 1.0:
+            found.append(
+                "p_d = 1 is hard cross-entropy: its infimum is not attained, so minimiser sets,"
+                " distances and dissipativity are not applicable"
+            )
+        if self.block == "single" and not self.sigma.zero_at_zero:
+            found.append(
+                f"activation {self.activation!r} unshifted is not 0 at 0: u = 0 is no equilibrium,"
+                " so dissipativity, turnpike and appending layers are not applicable"
+            )
+        return tuple(found)
+
+
+def _duplicates(problem: Problem) -> list[str]:
+    """Name equal lifted inputs with different labels: no shared control separates them."""
+    lifted = problem.input_values @ problem.lift_weight.T + problem.lift_bias
+    _, group = np.unique(lifted, axis=0, return_inverse=True)
+    order = np.argsort(group.ravel(), kind="stable")
+    edges = np.flatnonzero(np.diff(group.ravel()[order])) + 1
+    pairs = []
+    for members in np.split(order, edges):
+        different = members[problem.labels[members] != problem.labels[members[0]]]
+        if len(different):
+            pairs.append((int(members[0]), int(different[0])))
+    if not pairs:
+        return []
+    shown = ", ".join(f"{i} and {j}" for i, j in sorted(pairs)[:5])
+    more = f" and {len(pairs) - 5} more" if len(pairs) > 5 else ""
+    return [
+        f"samples {shown}{more} have equal lifted inputs and different labels:"
+        " no control can separate them"
+    ]
+
+
+def _integer(name: str, value: object, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"{name} is {value!r}; wanted an integer of at least {least}")
+    return int(value)
+
+
+def _number(name: str, value: object) -> float:
+    real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not real:
+        raise ValueError(f"{name} is {value!r}; wanted a number")
+    try:
+        value = float(value)
+    except OverflowError:
+        value = math.inf
+    if not math.isfinite(value):
+        raise ValueError(f"{name} is {value}; wanted a finite number")
+    return value
+
+
+def _refuse_non_finite(name: str, array: np.ndarray) -> None:
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        at = ", ".join(str(i) for i in bad[0])
+        raise ValueError(f"{name}[{at}] is {array[tuple(bad[0])]}; wanted finite numbers")
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    array = np.array(array, order="C")
+    array.flags.writeable = False
+    return array
