@@ -3,7 +3,8 @@
 With S = dX_s/du at a stage point and V = dv/du, and kappa, zeta the adjoints of K_s and v,
 
     d2J/du2 = sum over stages of  hw beta (C S)' (diag p - p p')/n_d (C S)
-              + V' diag(eta sigma'') V  + the bilinear terms  zeta_j dA_jl dX_l   and   kappa_a dW_aj d(sigma_j)
+              + V' diag(eta sigma'') V
+              + the bilinear terms  zeta_j dA_jl dX_l  and  kappa_a dW_aj d(sigma_j)
               + the quadratic penalty,
 
 shared by all samples: this is the Schur complement of the KKT matrix on the controls.
