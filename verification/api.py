@@ -99,7 +99,7 @@ def verify_content(
     chosen = selection(only, certify)
     names = list(names) or [f"file {i}" for i in range(len(contents))]
     several = len(contents) > 1
-    subjects = [Facts(content, tolerance) for content in contents]
+    subjects = [Facts(content, tolerance, certify) for content in contents]
     entries: list[Entry] = []
     for name, facts in zip(names, subjects, strict=True):
         for check in chosen:

@@ -11,6 +11,7 @@ from ocp.files import TrainingFile
 from ocp.problem import Problem
 
 from . import adjoint, descent, hessian, states
+from .targets import Targets
 
 #: memory for which a dense reduced Hessian is still formed, and work for its products
 HESSIAN_BYTES = 400 * 2**20
@@ -21,13 +22,17 @@ class Facts:
     """The evaluations of one training file, cached: several checks read the same numbers.
 
     content : the file;  tolerance : on the largest absolute entry of dJ/du, unscaled
+    certify : whether slow rigorous variants were asked for
     """
 
-    def __init__(self, content: TrainingFile, tolerance: float = 1e-8) -> None:
+    def __init__(
+        self, content: TrainingFile, tolerance: float = 1e-8, certify: bool = False
+    ) -> None:
         if not 0.0 < tolerance < np.inf:
             raise ValueError(f"the tolerance is {tolerance}; wanted a finite number above 0")
         self.content = content
         self.tolerance = tolerance
+        self.certify = certify
 
     @property
     def problem(self) -> Problem:
@@ -40,6 +45,11 @@ class Facts:
     @cached_property
     def survey(self) -> states.Survey:
         return states.survey(self.problem, self.controls)
+
+    @cached_property
+    def targets(self) -> Targets:
+        """Where each sample's loss is least."""
+        return Targets(self.problem, self.controls)
 
     @cached_property
     def kinks(self) -> tuple[int, str]:
