@@ -52,6 +52,17 @@ class Facts:
         return Targets(self.problem, self.controls)
 
     @cached_property
+    def distances(self) -> np.ndarray:
+        """dist_z of every sample to its minimiser at every layer, (N+1, n_d)."""
+        result = np.empty((self.problem.depth + 1, self.problem.n_samples))
+        for batch in states.batches(self.problem):
+            run = states.propagate(self.problem, self.controls, batch)
+            z = states.logits(self.problem, self.controls, run.X)
+            offset = self.targets.offset(z, batch.rows)
+            result[:, batch.rows] = np.linalg.norm(offset, axis=-1)
+        return result
+
+    @cached_property
     def kinks(self) -> tuple[int, str]:
         """How many pre-activations lie on kinks, and the first one."""
         return states.kinks(self.problem, self.controls, self.survey)
