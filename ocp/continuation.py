@@ -179,13 +179,7 @@ def smoothed_relu(
         last.report,
         status=facts.status,
         method=f"{last.report.method}, smoothed path to relu",
-        objective=facts.objective,
-        grad_inf_norm=facts.grad_inf_norm,
-        min_curvature=facts.min_curvature,
-        curvature_band=facts.curvature_band,
-        newton_distance=facts.newton_distance,
-        n_kinks=facts.kinks.count,
-        message=facts.message,
+        **facts.fields_of_report(),
     )
     judged = Solution(
         problem=problem,

@@ -20,7 +20,7 @@ import numpy as np
 
 from .controls import Controls, validate
 from .multiple_shooting import Transcription, multiple_shooting, single_shooting
-from .optimality import Optimality, assess
+from .optimality import assess
 from .problem import Problem
 from .progress import Progress, Report, silent
 from .rollout import gradient, kkt_residual, objective, rollout
@@ -140,7 +140,7 @@ def solve(
         options=dataclasses.asdict(options),
         versions=versions("casadi"),
         trace=_trace(problem, stats, monitor),
-        **facts_of(facts),
+        **facts.fields_of_report(),
     )
     return Solution(
         problem=problem,
@@ -149,13 +149,6 @@ def solve(
         costate=facts.costate,
         report=record,
     )
-
-
-def facts_of(facts: Optimality) -> dict:
-    """Return the fields of a SolveReport that an assessment fills."""
-    names = ("objective", "grad_inf_norm", "min_curvature", "curvature_band", "newton_distance")
-    names += ("witness", "witness_decrease", "message")
-    return {name: getattr(facts, name) for name in names} | {"n_kinks": facts.kinks.count}
 
 
 def _solver(transcription: Transcription, options: IpoptOptions, monitor) -> ca.Function:
