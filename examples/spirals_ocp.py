@@ -72,9 +72,8 @@ def solve(options: argparse.Namespace, console: Console) -> Solution:
     if options.starts < 1:
         raise ValueError(f"--starts is {options.starts}; wanted at least 1")
     for seed in range(options.seed, options.seed + options.starts):
-        report = show.reporter(console)
-        found = grow(problem, solver, seed=seed, options=growth, report=report)
-        report.stop()
+        with show.reporting(console) as report:
+            found = grow(problem, solver, seed=seed, options=growth, report=report)
         console.print(f"seed {seed}: {found.status.name}, J = {found.report.objective:.6f}")
         rank = (found.status is not Status.SOLVED, found.report.objective)
         if best is None or rank < (best.status is not Status.SOLVED, best.report.objective):

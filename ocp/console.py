@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from rich.console import Console
@@ -34,8 +35,9 @@ def run(main: Callable[[], int]) -> int:
         return EXIT_UNUSABLE
 
 
-def reporter(console: Console, every: float = 2.0) -> Report:
-    """Return a progress report: one updating line on a terminal, else a plain line now and then."""
+@contextlib.contextmanager
+def reporting(console: Console, every: float = 2.0) -> Iterator[Report]:
+    """Give a progress report: one updating line on a terminal, else a plain line now and then."""
     status = console.status("starting") if console.is_terminal else None
     last = time.monotonic()
 
@@ -51,13 +53,12 @@ def reporter(console: Console, every: float = 2.0) -> Report:
             console.print(f"depth {progress.depth}: {progress.message}", highlight=False)
         elif status is not None:
             status.update(line)
-            status.start()
         elif time.monotonic() - last > every:
             last = time.monotonic()
             console.print(line, highlight=False)
 
-    report.stop = status.stop if status is not None else (lambda: None)
-    return report
+    with status or contextlib.nullcontext():
+        yield report
 
 
 def print_cautions(problem) -> None:
@@ -70,7 +71,7 @@ def print_layers(console: Console, table: LayerTable, idle: int) -> None:
     """Print the table of layers; idle ones are marked."""
     out = Table(title="Layer by layer", title_justify="left")
     for name in (
-        "k", "F(x_k)", "stage cost l_k", "|u_k|", "mean dist to M_y", "right [%]", "",
+        "k", "F(x_k)", "cost l_k", "|u_k|", "dist to M_y", "right [%]", "",
     ):  # fmt: skip
         out.add_column(name, justify="right")
     N = len(table.stage_cost)

@@ -184,8 +184,8 @@ def convergence(trace: tuple[Iteration, ...]) -> Figure:
     for at in np.flatnonzero(np.diff(depths, prepend=-1)):
         for axis in (top, bottom):
             axis.axvline(at, color="0.8", linewidth=0.8, zorder=0)
-        bottom.text(at, 1.0, f" N={depths[at]}", transform=bottom.get_xaxis_transform(),
-                    fontsize=6, va="top", color="0.35")  # fmt: skip
+        bottom.text(at, 0.98, f"N={depths[at]}", transform=bottom.get_xaxis_transform(),
+                    fontsize=6, va="top", ha="right", color="0.35", rotation=90)  # fmt: skip
     objective = np.array([line.objective for line in trace])
     finite = objective[np.isfinite(objective)]
     if len(finite):
@@ -193,7 +193,7 @@ def convergence(trace: tuple[Iteration, ...]) -> Figure:
         room = 0.15 * (spread[1] - spread[0]) + 1e-12
         bottom.set_ylim(spread[0] - room, spread[1] + 3 * room)
     top.set_ylabel("residual (solver's)")
-    top.legend(loc="upper right")
+    figure.legend(loc="outside upper center", ncols=2)
     bottom.set(xlabel="iteration, all depths", ylabel="objective $J$")
     return figure
 

@@ -134,6 +134,7 @@ def solve(
         status=facts.status,
         method=f"ipopt/{options.transcription}",
         kkt_residual=kkt,
+        solver_said=string,
         iterations=int(stats["iter_count"]),
         seconds=time.perf_counter() - begun,
         tolerance=options.tolerance,
