@@ -38,7 +38,7 @@ def random_problem(rng: np.random.Generator, scheme: str, activation: str) -> Pr
         inputs=rng.standard_normal((n_d, n_in)),
         labels=np.concatenate([[0, 1], rng.integers(0, n_classes, n_d - 2)]),
         n_classes=n_classes,
-        depth=int(rng.integers(1, 5)),
+        depth=int(rng.integers(1, 4)),
         width=n,
         h=float(rng.uniform(0.05, 0.8)),
         scheme=scheme,
