@@ -14,6 +14,7 @@ no gradient of J and ends at the solution of another problem.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ocp.controls import Controls, ends, near_zero, validate
+from ocp.controls import Controls, ends, flatten, near_zero, validate
+from ocp.loss import entropy, soft_target
 from ocp.problem import SCHEMES, Problem
 
 from .activations import activation
@@ -190,8 +192,6 @@ class Network(nn.Module):
 
     def gradient(self) -> np.ndarray:
         """The .grad of all parameters in the flat order of `ocp.controls`, (d,)."""
-        from ocp.controls import flatten
-
         parts = {n: p.grad.cpu().numpy().astype(np.float64) for n, p in self.named_parameters()}
         return flatten(Controls(**parts))
 
@@ -207,10 +207,9 @@ def soft_cross_entropy(z: Tensor, labels: Tensor, p_d: float) -> Tensor:
     return -(p_d - eps) * picked - eps * log_p.sum(dim=-1) - target_entropy(n_classes, p_d)
 
 
+@functools.cache
 def target_entropy(n_classes: int, p_d: float) -> float:
     """H(q), the same for every class."""
-    from ocp.loss import entropy, soft_target
-
     return float(entropy(soft_target(np.zeros(1, dtype=int), n_classes, p_d))[0])
 
 
