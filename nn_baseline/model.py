@@ -103,16 +103,19 @@ class Network(nn.Module):
         W = [None] * self.problem.depth if self.W is None else self.W.unbind(0)
         states, stages = [x], []
         for A_k, b_k, W_k in zip(self.A.unbind(0), self.b.unbind(0), W, strict=True):
-            x = self._layer(x, A_k, b_k, W_k, stages)
+            x = self.layer(x, A_k, b_k, W_k, stages)
             states.append(x)
         return Path(states=states, stages=stages)
 
-    def _layer(self, x: Tensor, A: Tensor, b: Tensor, W: Tensor | None, stages: list) -> Tensor:
-        """One step Phi_h(x, u); appends its stage points."""
+    def layer(
+        self, x: Tensor, A: Tensor, b: Tensor, W: Tensor | None, stages: list | None = None
+    ) -> Tensor:
+        """One step Phi_h(x, u), (batch, n); appends its stage points to `stages`."""
         h, K, following = self.problem.h, None, x
         for a, w in zip(self.nodes, self.weights, strict=True):
             X = x if a == 0.0 else torch.add(x, K, alpha=h * a)
-            stages.append(X)
+            if stages is not None:
+                stages.append(X)
             K = self.sigma(F.linear(X, A, b))  # (batch, n)
             if W is not None:
                 K = F.linear(K, W)

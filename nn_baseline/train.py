@@ -133,6 +133,7 @@ def train(
     record: Callable[[dict], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     processes: Processes | None = None,
+    file_options: dict | None = None,
 ) -> Result:
     """Minimise J over the problem's samples, starting from the network, which is changed in place.
 
@@ -141,13 +142,14 @@ def train(
     report : called after every step
     record : called with every record that goes into the log
     should_stop : asked after every step, for a clean stop
+    file_options : `test` and `reference` of `checkpoint.save_training`
 
     Raises
     ------
     ValueError : the batch is larger than the data; the state is of another problem or of other
         options (all that differ are listed)
     """
-    run = _Run(network, options, folder, processes or Processes.alone())
+    run = _Run(network, options, folder, processes or Processes.alone(), file_options or {})
     if resume:
         run.load()
     elif folder is not None and run.processes.first:
@@ -159,11 +161,11 @@ def train(
 class _Run:
     """Owns the optimiser, the counters and the files of one training."""
 
-    def __init__(self, network: Network, options: Options, folder, processes: Processes) -> None:
+    def __init__(self, network, options: Options, folder, processes: Processes, file_options):
         n = network.problem.n_samples
         options.fits(n)
         self.network, self.options, self.folder = network, options, folder
-        self.processes = processes
+        self.processes, self.file_options = processes, file_options
         self.model = processes.wrap(network)
         self.parameters = list(network.parameters())
         self.good = [p.detach().clone() for p in self.parameters]
@@ -199,8 +201,7 @@ class _Run:
                         )
                     )
                 if self.processes.any(should_stop()):
-                    self.save()
-                    return self.result(Status.INTERRUPTED)
+                    return self.finish(Status.INTERRUPTED)
                 if time.monotonic() - self.saved > self.options.checkpoint_seconds:
                     self.save()
             stop = self.end_epoch(norm, record)
@@ -270,7 +271,8 @@ class _Run:
             layers = evaluate(self.network, self.inputs, self.labels)
             J = layers.objective
             c.objectives.append(J)
-            fell = c.best == math.inf or J < c.best - options.min_fall * abs(c.best)
+            bound = c.best - options.min_fall * abs(c.best) if c.objectives[:-1] else math.inf
+            fell = J < bound
             c.best, c.waited = (J, 0) if fell else (c.best, c.waited + 1)
             stop = bool(options.patience) and c.waited >= options.patience
             entry |= {
@@ -306,7 +308,8 @@ class _Run:
         return self.result(Status.DIVERGED, message)
 
     def finish(self, status: Status) -> Result:
-        self.save(status)
+        self.save()
+        self.save_training(status)
         return self.result(status)
 
     def result(self, status: Status, message: str = "") -> Result:
@@ -324,8 +327,8 @@ class _Run:
             message=message,
         )
 
-    def save(self, status: Status | None = None) -> None:
-        """Write the state, from which training resumes, and the training file."""
+    def save(self) -> None:
+        """Write the state, from which training resumes."""
         self.saved = time.monotonic()
         if self.folder is None or not self.processes.first:
             return
@@ -337,20 +340,22 @@ class _Run:
             "problem": self.identity,
         }
         checkpoint.save_state(self.folder / checkpoint.STATE_FILE, tree)
-        self.save_training(status)
 
-    def save_training(self, status: Status | None) -> None:
+    def save_training(self, status: Status) -> None:
+        """Write the training file that the other rooms read."""
         if self.folder is None or not self.processes.first:
             return
-        c = self.counters
         origin = {
             "optimizer": self.options.optimizer,
             "seed": self.options.seed,
             "options": dataclasses.asdict(self.options),
-            "status": status.name if status else "TRAINING",
+            "status": status.name,
         }
         checkpoint.save_training(
-            self.folder / checkpoint.TRAINING_FILE, self.network, origin=origin
+            self.folder / checkpoint.TRAINING_FILE,
+            self.network,
+            origin=origin,
+            **self.file_options,
         )
 
     def load(self) -> None:
