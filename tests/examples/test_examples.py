@@ -1,6 +1,7 @@
 """The examples run, with --quick, from any folder, and write what they say."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ def run(name, *arguments, cwd):
     return subprocess.run(
         [sys.executable, str(EXAMPLES / name), *map(str, arguments)],
         capture_output=True, text=True, check=False, cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},
     )  # fmt: skip
 
 
@@ -50,6 +52,14 @@ def test_spirals_refuses_bad_arguments(tmp_path, arguments, sentence):
     assert done.stderr.startswith(sentence)
     assert len(done.stderr.splitlines()) == 1
     assert not any((tmp_path / "out").glob("*.safetensors"))
+
+
+def test_an_output_folder_that_cannot_be_made_is_found_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = run("spirals_ocp.py", "--output", tmp_path / "file" / "out", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Not a directory" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_spirals_help():
