@@ -272,7 +272,7 @@ class _Run:
             J = layers.objective
             c.objectives.append(J)
             bound = c.best - options.min_fall * abs(c.best) if c.objectives[:-1] else math.inf
-            fell = J < bound
+            fell = bound > J
             c.best, c.waited = (J, 0) if fell else (c.best, c.waited + 1)
             stop = bool(options.patience) and c.waited >= options.patience
             entry |= {
