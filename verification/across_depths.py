@@ -20,6 +20,7 @@ import numpy as np
 from . import layers
 from .facts import Facts
 from .report import Check, Entry, Finding, Verdict, not_applicable
+from .traces import TraceFacts
 from .turnpike import off_turnpike
 
 NAME = "turnpike.across_depths"
@@ -48,7 +49,7 @@ def _difference(subjects: Sequence[Facts], names: Sequence[str]) -> str:
     first = subjects[0].problem
     for facts, name in zip(subjects[1:], names[1:], strict=True):
         for field in dataclasses.fields(first):
-            if field.name == "depth":
+            if field.name == "depth" or (field.name == "inputs" and _are_traces(subjects)):
                 continue
             one, two = getattr(first, field.name), getattr(facts.problem, field.name)
             end = field.name.partition("_")[0]
@@ -57,6 +58,11 @@ def _difference(subjects: Sequence[Facts], names: Sequence[str]) -> str:
             if not np.array_equal(one, two):
                 return f"{name} and {names[0]} differ in {field.name}, not only in depth"
     return ""
+
+
+def _are_traces(subjects: Sequence[Facts]) -> bool:
+    """Traces hold logits for inputs; these differ from network to network."""
+    return all(isinstance(facts, TraceFacts) for facts in subjects)
 
 
 def _counts(subjects: Sequence[Facts], names: Sequence[str]) -> Entry:
@@ -152,7 +158,7 @@ def _feasible(facts: Facts, depth: int) -> tuple[float, str]:
     problem, found = facts.problem, facts.survey
     m = depth - problem.depth
     if m >= 0:
-        if m and not layers.idles(problem):
+        if m and (isinstance(facts, TraceFacts) or not layers.idles(problem)):
             return np.inf, ""
         idle = m * problem.h * problem.beta * float(found.data_cost[-1])
         return found.objective + idle, f"{m} idle layers after" if m else "the controls of"

@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from ocp import files as training_files
+from ocp import trace
 from ocp.files import TrainingFile
 
 from .checks import CHECKS
 from .facts import Facts
 from .report import Entry, Report, not_checked
+from .traces import TraceFacts, check_trace
 
 #: check -> (module, function); modules are loaded when their check runs
 _OF_ONE_FILE = {
@@ -35,6 +37,7 @@ _OWN_ARITHMETIC = {
     "certificate": ("certificate", "certify"),
     "gap": ("lower_bound", "check_gap"),
 }
+Content = TrainingFile | trace.Trace
 Progress = Callable[[str], None]
 
 
@@ -69,14 +72,15 @@ def verify(
     )
 
 
-def read(paths: Sequence[str | os.PathLike], data: str | os.PathLike | None) -> list[TrainingFile]:
+def read(paths: Sequence[str | os.PathLike], data: str | os.PathLike | None) -> list[Content]:
     """Load the files; those that keep their inputs elsewhere get `data`."""
     if not paths:
         raise ValueError("no file was given; wanted at least one training file")
-    if len(paths) == 1:
-        return [training_files.load(paths[0], data)]
     contents, used = [], data is None
     for path in paths:
+        if trace.is_trace(path):
+            contents.append(trace.load(path))
+            continue
         try:
             contents.append(training_files.load(path))
         except ValueError as error:
@@ -85,12 +89,12 @@ def read(paths: Sequence[str | os.PathLike], data: str | os.PathLike | None) -> 
             contents.append(training_files.load(path, data))
             used = True
     if not used:
-        raise ValueError("a data file was given, but every file holds its inputs itself")
+        raise ValueError("a data file was given, but no file keeps its inputs elsewhere")
     return contents
 
 
 def verify_content(
-    contents: Sequence[TrainingFile],
+    contents: Sequence[Content],
     names: Sequence[str] = (),
     tolerance: float = 1e-8,
     certify: bool = False,
@@ -103,11 +107,18 @@ def verify_content(
         return _verify(contents, names, tolerance, certify, only, progress)
 
 
-def _verify(contents, names, tolerance, certify, only, progress) -> Report:
+def _verify(
+    contents: Sequence[Content],
+    names: Sequence[str],
+    tolerance: float,
+    certify: bool,
+    only: Iterable[str],
+    progress: Progress,
+) -> Report:
     chosen = selection(only, certify)
     names = list(names) or [f"file {i}" for i in range(len(contents))]
     several = len(contents) > 1
-    subjects = [Facts(content, tolerance, certify) for content in contents]
+    subjects = [_subject(content, tolerance, certify) for content in contents]
     entries: list[Entry] = []
     for name, facts in zip(names, subjects, strict=True):
         for check in chosen:
@@ -132,9 +143,16 @@ def selection(only: Iterable[str], certify: bool) -> list[str]:
     return [check for check in CHECKS if not only or check in only]
 
 
+def _subject(content: Content, tolerance: float, certify: bool) -> Facts:
+    kind = TraceFacts if isinstance(content, trace.Trace) else Facts
+    return kind(content, tolerance, certify)
+
+
 def _run(check: str, facts: Facts, certify: bool) -> list[Entry]:
     if check == "certificate" and not certify:
         return [not_checked("certificate", "asked for with --certify", "claim")]
+    if isinstance(facts, TraceFacts):
+        return check_trace(check, facts)
     of_one_file = check in _OF_ONE_FILE
     module, function = (_OF_ONE_FILE if of_one_file else _OWN_ARITHMETIC)[check]
     try:
@@ -143,7 +161,10 @@ def _run(check: str, facts: Facts, certify: bool) -> list[Entry]:
         if error.name != f"{__package__}.{module}":
             raise
         return [not_checked(check, "not available in this version")]
-    return list(getattr(found, function)(facts if of_one_file else facts.content))
+    if of_one_file:
+        return list(getattr(found, function)(facts))
+    options = {"tol": facts.tolerance} if check == "certificate" else {}
+    return list(getattr(found, function)(facts.content, **options))
 
 
 def require_certify_extra() -> None:

@@ -15,7 +15,7 @@ VALUE_TOLERANCE = 1e-12
 
 def check_geometry(facts: Facts) -> list[Entry]:
     """Return the claims on the minimisers and the findings on rank, conditioning, distances."""
-    problem, targets = facts.problem, facts.targets
+    targets = facts.targets
     lines = [_rank(facts)]
     if targets.applicable or not targets.full_rank:
         why = targets.applicable or "the centred readout is rank-deficient"
@@ -23,23 +23,16 @@ def check_geometry(facts: Facts) -> list[Entry]:
     else:
         lines.append(_minimisers(facts))
     if not targets.applicable and targets.rank > 0:
-        distance = class_distances(problem)
-        lines += [
+        lines.append(
             Finding(
                 name="geometry.conditioning",
                 verdict=Verdict.OBSERVED,
                 measured=float(targets.singular[0] / targets.least_singular),
                 message=f"of the centred readout; dist_z >= {targets.least_singular:.4g}"
                 " dist(x, M_y), the factor being its least singular value",
-            ),
-            Finding(
-                name="geometry.class_distance",
-                verdict=Verdict.OBSERVED,
-                measured=distance.between_classes,
-                message=f"between minimisers of two classes, in logits; {distance.boundary:.4g}"
-                " from the decision boundary",
-            ),
-        ]
+            )
+        )
+        lines += class_distance(facts)
     if targets.least > 0:
         lines.append(
             Finding(
@@ -60,6 +53,22 @@ def check_geometry(facts: Facts) -> list[Entry]:
             )
         )
     return lines
+
+
+def class_distance(facts: Facts) -> list[Entry]:
+    """Return the distance between the minimisers of two classes, where there are minimisers."""
+    if facts.targets.applicable:
+        return []
+    distance = class_distances(facts.problem)
+    return [
+        Finding(
+            name="geometry.class_distance",
+            verdict=Verdict.OBSERVED,
+            measured=distance.between_classes,
+            message=f"between minimisers of two classes, in logits; {distance.boundary:.4g}"
+            " from the decision boundary",
+        )
+    ]
 
 
 def _rank(facts: Facts) -> Entry:

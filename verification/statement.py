@@ -20,15 +20,16 @@ CLAIM = "claim"
 def check_statement(facts: Facts) -> list[Entry]:
     """Compare the stored hash, objective and gradient norm with recomputed ones."""
     return [
-        _hash(facts),
-        _objective(facts),
+        stored_hash(facts),
+        stored_objective(facts),
         _gradient_norm(facts),
         *_precision(facts),
         *_cautions(facts),
     ]
 
 
-def _hash(facts: Facts) -> Entry:
+def stored_hash(facts: Facts) -> Entry:
+    """The stored sha256 against the recomputed one."""
     stored = facts.content.origin.get("sha256")
     if stored is None:
         return not_applicable("statement.sha256", "the file stores no hash", CLAIM)
@@ -43,7 +44,8 @@ def _hash(facts: Facts) -> Entry:
     )
 
 
-def _objective(facts: Facts) -> Entry:
+def stored_objective(facts: Facts) -> Entry:
+    """The stored objective against J."""
     name, J = "statement.objective", facts.survey.objective
     if "objective" not in facts.content.origin:
         return not_applicable(name, f"the file stores no objective; J = {J:.12g}", CLAIM)

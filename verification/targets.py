@@ -32,15 +32,18 @@ class Targets:
     least : l* = least value of F over all states
     singular : singular values of P C, descending;  rank : of P C, -1 if it cannot be decided
     conflicts : pairs of samples with equal lifted inputs and different labels
+    merge : False where equal states at layer 0 need not come from equal inputs (traces)
     """
 
-    def __init__(self, problem: Problem, controls: Controls) -> None:
+    def __init__(self, problem: Problem, controls: Controls, merge: bool = True) -> None:
         _, _, self.C, self.c = ends(problem, controls)
         self.n_classes, self.p_d = problem.n_classes, problem.p_d
         self.PC = self.C - self.C.mean(axis=0)
         self.singular = np.linalg.svd(self.PC, compute_uv=False)
         self.rank = self._decide_rank()
-        mean, self.gap, self.conflicts = _merge(problem, controls)
+        mean, self.gap, self.conflicts = problem.soft_targets, 0.0, []
+        if merge:
+            mean, self.gap, self.conflicts = _merge(problem, controls)
         self.target, index = np.unique(mean, axis=0, return_inverse=True)
         self.of_sample = index.ravel()
         share = np.bincount(self.of_sample, minlength=len(self.target)) / problem.n_samples
