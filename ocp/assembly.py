@@ -73,8 +73,6 @@ def hessian(constants: Constants, sweep: Forward, adjoint: Backward) -> np.ndarr
     count = -(-n_d // size)
     for part in np.array_split(np.arange(n_d), count):
         _add_chunk(H, constants, sweep, adjoint, slice(part[0], part[-1] + 1))
-    upper = np.triu_indices(d, 1) if d < 2 else None
-    del upper
     H = np.triu(H)
     H += np.triu(H, 1).T
     H[np.arange(d), np.arange(d)] += constants.penalty
