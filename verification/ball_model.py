@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 
@@ -82,7 +83,8 @@ def ball_model(problem: Problem) -> BallModel:
 
 def objective(model: BallModel, u: np.ndarray):
     """Return a ball that contains J at every point of the box u, an object array (d,)."""
-    problem, (A, b, W, E, e, C, c) = model.problem, _parts(model.problem, u)
+    problem, q = model.problem, _parts(model.problem, u)
+    C, c = q.C, q.c
     X, stages = _states(model, u, order=0)
     total = problem.gamma * _data_cost(model, C, c, X)
     for stage in stages:
@@ -114,7 +116,8 @@ def gradient_and_hessian(
     problem = model.problem
     X, stages = _states(model, u, order=2)
     g, kappas = _gradient(model, u, X, stages)
-    A, b, W, E, e, C, c = _parts(problem, u)
+    q = _parts(problem, u)
+    A, W, C, c = q.A, q.W, q.C, q.c
     n, m, n_d, d = problem.width, layer_size(problem), problem.n_samples, len(u)
     lift, readout = _end_slices(problem)
     t = readout.stop - readout.start
@@ -172,18 +175,31 @@ def gradient_and_hessian(
     return g, H
 
 
-def _parts(problem: Problem, u: np.ndarray) -> tuple:
-    """(A, b, W, E, e, C, c) as object arrays: the decided ones from u, the others exact."""
+class Parts(NamedTuple):
+    """The matrices of the statement as object arrays; W is None for block single."""
+
+    A: np.ndarray
+    b: np.ndarray
+    W: np.ndarray | None
+    E: np.ndarray
+    e: np.ndarray
+    C: np.ndarray
+    c: np.ndarray
+
+
+def _parts(problem: Problem, u: np.ndarray) -> Parts:
+    """Take the decided ones from u, the others exactly from the problem."""
     controls = unflatten(problem, u)
     exact = [v if v.dtype == object else balls.exact(v) for v in ends(problem, controls)]
-    return (controls.A, controls.b, controls.W, *exact)
+    return Parts(controls.A, controls.b, controls.W, *exact)
 
 
 def _states(model: BallModel, u: np.ndarray, order: int) -> tuple[np.ndarray, list[BallStage]]:
     """Return x_N, (n_d, n), and all stages in forward order."""
     problem = model.problem
-    A, b, W, E, e, _, _ = _parts(problem, u)
-    x = balls.matmul(model.inputs, E.T) + e
+    q = _parts(problem, u)
+    A, b, W = q.A, q.b, q.W
+    x = balls.matmul(model.inputs, q.E.T) + q.e
     stages = []
     for k in range(problem.depth):
         step = K = None
@@ -204,7 +220,8 @@ def _states(model: BallModel, u: np.ndarray, order: int) -> tuple[np.ndarray, li
 def _gradient(model, u, X, stages) -> tuple[np.ndarray, list[np.ndarray]]:
     """The gradient, (d,), and kappa = dJ/dK of every stage in forward order, (n_d, n) each."""
     problem = model.problem
-    A, b, W, E, e, C, c = _parts(problem, u)
+    q = _parts(problem, u)
+    A, W, C, c = q.A, q.W, q.C, q.c
     n, m, (lift, readout) = problem.width, layer_size(problem), _end_slices(problem)
     g = np.array(_penalty(model), dtype=object) * u
     residual = _residual(model, C, c, X, balls.exact(problem.gamma)[()])
@@ -269,7 +286,7 @@ def _residual(model: BallModel, C, c, X, weight) -> np.ndarray:
 
 def _loss_hessian(model, C, c, X, J, weight, readout) -> np.ndarray:
     """weight d2F in the local variables at states X with sensitivities J, (n_d, L, L)."""
-    n_d, n, L = J.shape
+    _, n, L = J.shape
     n_c = model.problem.n_classes
     weight = balls.exact(weight)[()] if isinstance(weight, float) else weight
     weight = weight / model.problem.n_samples
