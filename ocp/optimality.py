@@ -52,6 +52,12 @@ class Optimality:
     witness_decrease: float = float("nan")
     message: str = ""
 
+    def fields_of_report(self) -> dict:
+        """Return what a SolveReport says of the point; the status is the caller's to set."""
+        names = ("objective", "grad_inf_norm", "min_curvature", "curvature_band")
+        names += ("newton_distance", "witness", "witness_decrease", "message")
+        return {name: getattr(self, name) for name in names} | {"n_kinks": self.kinks.count}
+
 
 def assess(problem: Problem, controls: Controls, tolerance: float) -> Optimality:
     """Decide what the controls are; see the module's table.

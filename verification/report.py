@@ -39,7 +39,7 @@ _RELATIONS = {"<=": operator.le, "<": operator.lt, ">=": operator.ge, ">": opera
 NAN = float("nan")
 
 
-class VerificationError(RuntimeError):
+class VerificationError(AssertionError):
     """A report did not end as the caller required; the text is its table."""
 
 

@@ -1,0 +1,179 @@
+"""Training on disk: the state to resume from, and the training file that the other rooms read.
+
+The state is one safetensors file (parameters, optimiser, counters), replaced atomically, so a
+killed process finds either the old one or the new one.  Its structure is JSON in the metadata
+with tensors by name: nothing is pickled, and nothing from a file is executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+
+from ocp import files
+from ocp.atomic import write_atomically
+from ocp.description import loads_json, statement_of
+from ocp.files import TrainingFile, canonical_json
+from ocp.problem import Problem
+
+from .model import Network
+
+STATE_FORMAT = "training-state-1"
+STATE_FILE, TRAINING_FILE, LOG_FILE = "state.safetensors", "checkpoint.safetensors", "log.jsonl"
+#: a header beyond this is an attack or an accident; the largest real one is a few kilobytes
+_MAX_HEADER = 10_000_000
+
+
+def fingerprint(problem: Problem) -> dict:
+    """Return what identifies a problem: the statement, and the sha256 of samples and ends."""
+    digest = hashlib.sha256()
+    for array in (
+        *(problem.inputs, problem.labels, problem.lift_weight, problem.lift_bias),
+        *(problem.readout_weight, problem.readout_bias),
+    ):
+        digest.update(canonical_json([str(array.dtype), list(array.shape)]).encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return {"statement": statement_of(problem), "sha256": digest.hexdigest()}
+
+
+def save_state(path: str | os.PathLike, tree: dict) -> None:
+    """Write a tree of dicts, lists, numbers, strings, None and tensors, atomically."""
+    tensors: dict[str, torch.Tensor] = {}
+    structure = _pack(tree, tensors, "t")
+    metadata = {"format": STATE_FORMAT, "structure": json.dumps(structure, allow_nan=True)}
+    write_atomically(path, safetensors.torch.save(tensors, metadata))
+
+
+def load_state(path: str | os.PathLike) -> dict:
+    """Read what `save_state` wrote; tensors arrive on the CPU.
+
+    Raises
+    ------
+    ValueError : the file is no training state, with the reason
+    OSError : the file cannot be read
+    """
+    path = Path(path)
+    refuse_huge_header(path)
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except safetensors.SafetensorError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: not a complete safetensors file ({reason})") from None
+    if metadata.get("format") != STATE_FORMAT or "structure" not in metadata:
+        raise ValueError(
+            f"{path}: the format is {metadata.get('format')!r}; wanted {STATE_FORMAT!r}"
+        )
+    try:
+        tree = _unpack(json.loads(metadata["structure"]), tensors)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path}: the structure is damaged ({error})") from None
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path}: the state is {type(tree).__name__}; wanted a dict")
+    return tree
+
+
+def refuse_huge_header(path: Path) -> None:
+    """Raise ValueError on a file whose header length is absurd, before anything is allocated."""
+    with path.open("rb") as file:
+        start = file.read(8)
+    length = int.from_bytes(start, "little")
+    if len(start) < 8 or length > min(_MAX_HEADER, path.stat().st_size - 8):
+        raise ValueError(
+            f"{path}: not a complete safetensors file (a header of {length} bytes is announced in"
+            f" a file of {path.stat().st_size})"
+        )
+
+
+def save_training(
+    path: str | os.PathLike,
+    network: Network,
+    *,
+    origin: dict | None = None,
+    test: tuple[np.ndarray, np.ndarray] | None = None,
+    reference: dict | None = None,
+) -> str:
+    """Write the network as a training file and return its content hash.
+
+    test : held-out inputs and labels, no part of J
+    reference : {"name", "sha256", "rows"} to keep the samples in another file; see
+        `ocp.files`; the file is then a few hundred kilobytes, whatever the data
+    """
+    test_inputs, test_labels = test if test is not None else (None, None)
+    content = TrainingFile(
+        problem=network.problem,
+        controls=network.controls(),
+        test_inputs=test_inputs,
+        test_labels=test_labels,
+        origin={"producer": "nn_baseline", "versions": {"torch": torch.__version__}}
+        | (origin or {}),
+        data=reference,
+    )
+    return files.save(path, content)
+
+
+def load_training(
+    path: str | os.PathLike,
+    data: str | os.PathLike | None = None,
+    *,
+    dtype: torch.dtype = torch.float64,
+    device: torch.device | str = "cpu",
+) -> tuple[Network, TrainingFile]:
+    """Return the network of a training file, trained or exactly solved, and the file's content."""
+    refuse_huge_header(Path(path))
+    content = files.load(path, data)
+    network = Network(content.problem, content.controls, dtype=dtype, device=device)
+    return network, content
+
+
+def truncate_log(path: Path, last_step: int) -> None:
+    """Drop the records after a step: the work that was lost is about to be done again."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            record = loads_json(line)
+        except ValueError:  # a line cut short by the kill
+            break
+        if not isinstance(record, dict) or record.get("step", 0) > last_step:
+            break
+        kept.append(line + "\n")
+    write_atomically(path, "".join(kept).encode())
+
+
+def _pack(value: object, tensors: dict[str, torch.Tensor], name: str) -> object:
+    if isinstance(value, torch.Tensor):
+        tensors[name] = value.detach().cpu().contiguous().clone()
+        return {"tensor": name}
+    if isinstance(value, dict):
+        pairs = [[_pack(k, {}, ""), _pack(v, tensors, f"{name}.{k}")] for k, v in value.items()]
+        return {"dict": pairs}
+    if isinstance(value, (list, tuple)):
+        return {"list": [_pack(v, tensors, f"{name}.{i}") for i, v in enumerate(value)]}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"{name} is {type(value).__name__}; wanted numbers, strings and tensors")
+
+
+def _unpack(value: object, tensors: dict[str, torch.Tensor]) -> object:
+    if not isinstance(value, dict):
+        if isinstance(value, list):
+            raise ValueError("a bare list")
+        return value
+    ((kind, content),) = value.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "dict":
+        return {k: _unpack(v, tensors) for k, v in content}
+    if kind == "list":
+        return [_unpack(v, tensors) for v in content]
+    raise ValueError(f"unknown node {kind!r}")
