@@ -209,7 +209,7 @@ def lines_of(name: str, found: list[dict]) -> list[str]:
             runs = by(role, k)
             cells.append(interval([curve(r, "test")[-1] for r in runs]) if runs else "")
         out.append(f"| {' | '.join(cells)} |")
-    return out + [""] + depth_lines(stage, found)
+    return [*out, "", *depth_lines(stage, found)]
 
 
 def depth_lines(stage: list[dict], found: list[dict]) -> list[str]:
