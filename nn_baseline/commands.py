@@ -111,7 +111,7 @@ def crop(args: argparse.Namespace, *_) -> int:
             found.append(cropping.compare(network, cut, f"{kind} + tuned", layers, *shown))
     for k in depths if args.fresh else []:
         epochs = cropping.equal_budget_epochs(network.problem, args.fresh, k)
-        options = _short(args, epochs)
+        options = _short(args, epochs, len(labels))
         fresh = start_network(_fresh_problem(network.problem, k), options)
         run_training(fresh, options)
         kind = f"fresh {k}, {epochs} epochs"
