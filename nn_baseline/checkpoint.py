@@ -64,7 +64,9 @@ def load_state(path: str | os.PathLike) -> dict:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # cloned: a tensor inside the file's buffer has another alignment, and BLAS then adds in
+            # another order; a resumed run would differ in the last bit
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except safetensors.SafetensorError as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path}: not a complete safetensors file ({reason})") from None

@@ -75,6 +75,7 @@ class _Counters:
     batch: int = 0  # the next one within the epoch
     step: int = 0
     batch_sum: float = 0.0
+    gradient_norm: float = 0.0
     best: float = math.inf
     waited: int = 0
     seconds: float = 0.0
@@ -186,7 +187,7 @@ class _Run:
                 value, norm = self.step(order)
                 if not math.isfinite(value + norm):
                     return self.diverged(record)
-                c.batch_sum += value
+                c.batch_sum, c.gradient_norm = c.batch_sum + value, norm
                 c.batch, c.step = c.batch + 1, c.step + 1
                 c.seconds = before + time.monotonic() - started
                 if report is not None:
@@ -204,8 +205,7 @@ class _Run:
                     return self.finish(Status.INTERRUPTED)
                 if time.monotonic() - self.saved > self.options.checkpoint_seconds:
                     self.save()
-            stop = self.end_epoch(norm, record)
-            if stop:
+            if self.end_epoch(record):
                 return self.finish(Status.EARLY_STOPPED)
         return self.finish(Status.FINISHED)
 
@@ -252,7 +252,7 @@ class _Run:
             self.optimizer.step()
         return value, size
 
-    def end_epoch(self, norm: float, record) -> bool:
+    def end_epoch(self, record) -> bool:
         """Record the epoch; return whether to stop early."""
         c, options = self.counters, self.options
         mean = c.batch_sum / (len(self.edges) - 1)
@@ -262,7 +262,7 @@ class _Run:
             "step": c.step,
             "epoch": c.epoch,
             "epoch_mean": mean,
-            "gradient_norm": norm,
+            "gradient_norm": c.gradient_norm,
             "lr": options.learning_rate(c.step - 1, self.total),
             "seconds": round(c.seconds, 3),
         }

@@ -66,3 +66,13 @@ def test_spirals_help():
     done = run("spirals_ocp.py", "--help", cwd=EXAMPLES)
     assert "--points-per-class" in done.stdout
     assert "--quick" in done.stdout
+
+
+def test_soft_cross_entropy(tmp_path):
+    done = run("soft_cross_entropy.py", "--quick", "--output", tmp_path / "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "curvature of alpha at 0: 0.1" in done.stdout
+    assert (tmp_path / "out" / "soft_cross_entropy.png").stat().st_size > 5000
+    done = run("soft_cross_entropy.py", "--p-d", "1", "--output", tmp_path / "out", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "wanted 1/n_classes < p_d < 1" in done.stderr

@@ -1,0 +1,118 @@
+"""The command line: python -m nn_baseline {fetch,train,eval,crop,export} ..."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+_PROBLEM = {  # the keys of the statement that the command line sets, with its defaults
+    "depth": (int, 20, "N, number of layers"),
+    "width": (int, 64, "n, dimension of the state"),
+    "h": (float, 0.5, "step of a layer"),
+    "scheme": (str, "euler", "euler, heun or rk4"),
+    "block": (str, "single", "single or double"),
+    "activation": (str, "tanh", "tanh, relu, gelu, ..."),
+    "p_d": (float, 0.9, "probability of the true class in the soft target"),
+    "r": (float, 1e-3, "control weight"),
+    "gamma": (float, 1.0, "weight of the terminal data cost"),
+    "beta": (int, 1, "1: a loss at every layer; 0: at the end alone"),
+    "r_ends": (float, 0.0, "weight on a trained lift and readout"),
+}
+_OPTIONS = {  # the fields of nn_baseline.options.Options
+    "optimizer": (str, "adam", "adam, adamw, sgd or lbfgs"),
+    "lr": (float, 1e-3, "learning rate"),
+    "schedule": (str, "cosine", "constant, linear or cosine"),
+    "lr_end": (float, 0.01, "last learning rate as a fraction of the first"),
+    "warmup": (int, 0, "steps"),
+    "momentum": (float, 0.0, "sgd only"),
+    "decoupled_decay": (float, 0.0, "adamw only; no part of the objective"),
+    "epochs": (int, 10, "passes over the samples"),
+    "batch_size": (int, None, "0: the whole set; by default 128, below 1000 samples the whole set"),
+    "clip": (float, 0.0, "largest gradient norm; 0: none"),
+    "patience": (int, 0, "evaluations without a fall before stopping; 0: never stop"),
+    "min_fall": (float, 1e-6, "relative fall of the objective that counts"),
+    "evaluate_every": (int, 1, "epochs between exact evaluations"),
+    "init_scale": (float, 1e-2, "standard deviation of the start"),
+    "seed": (int, 0, "of the start and of the sample order"),
+    "dtype": (str, "float32", "float32 or float64"),
+    "device": (str, "cpu", "cpu or cuda"),
+    "checkpoint_seconds": (float, 60.0, "at most so much work is lost"),
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser; nothing heavy is imported for it."""
+    p = argparse.ArgumentParser(prog="python -m nn_baseline", description=__doc__)
+    commands = p.add_subparsers(dest="command", required=True)
+
+    c = commands.add_parser("fetch", help="download an image set, saying what and from where")
+    c.add_argument("name", help="mnist or fashion")
+    c.add_argument("--data-dir", required=True, help="folder for the four files")
+
+    c = commands.add_parser("train", help="train a network on the statement's objective")
+    c.add_argument("dataset", help="a name, a folder of IDX files, or an .npz or .csv file")
+    c.add_argument("--data-dir", help="folder with the files of mnist or fashion")
+    c.add_argument("--output", required=True, help="folder for state, training file and log")
+    c.add_argument("--resume", action="store_true", help="continue the training in --output")
+    c.add_argument("--split", type=int, help="train on the first SPLIT samples, hold out the rest")
+    c.add_argument("--lift", default="auto", help="padding, gaussian, principal or auto")
+    c.add_argument(
+        "--trained", default="auto", help="e.g. layers,lift,readout; auto: all if lifted"
+    )
+    c.add_argument(
+        "--embed", action="store_true", help="store the images of an IDX set in the file"
+    )
+    c.add_argument("--no-held-out", action="store_true", help="leave the held-out samples out")
+    c.add_argument("--threads", type=int, default=0, help="CPU threads; 0: as torch decides")
+    for name, (kind, default, text) in {**_PROBLEM, **_OPTIONS}.items():
+        flag = "--" + name.replace("_", "-")
+        shown = text if default is None else f"{text} [{default}]"
+        c.add_argument(flag, type=kind, default=default, help=shown)
+
+    c = commands.add_parser("eval", help="show a training file layer by layer")
+    _file(c)
+
+    c = commands.add_parser("crop", help="remove layers and say what it costs and saves")
+    _file(c)
+    c.add_argument("--keep", type=int, nargs="+", default=[], help="depths to keep")
+    c.add_argument("--threshold", type=float, default=0.1, help="share of the largest norm [0.1]")
+    c.add_argument("--fine-tune", type=int, default=0, help="epochs of further training")
+    c.add_argument("--lr", type=float, default=1e-3, help="for --fine-tune and --fresh [0.001]")
+    c.add_argument(
+        "--fresh",
+        type=int,
+        default=0,
+        metavar="EPOCHS",
+        help="train a new network of"
+        " each depth for the multiply-adds of so many epochs of the full one",
+    )
+    c.add_argument("--output", help="write the prefix crop at the first depth of --keep")
+
+    c = commands.add_parser("export", help="write the stage trace of a training file")
+    _file(c)
+    c.add_argument("--output", required=True, help="the trace, *.safetensors")
+    return p
+
+
+def _file(c: argparse.ArgumentParser) -> None:
+    c.add_argument("file", help="a training file")
+    c.add_argument("--data", help="the file with its inputs, where it keeps them by reference")
+    c.add_argument("--json", help="write the numbers here as well")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    args = parser().parse_args(arguments)
+    from . import commands
+
+    try:
+        return getattr(commands, args.command)(args, tuple(_PROBLEM), tuple(_OPTIONS))
+    except (ValueError, OSError) as error:
+        print(f"nn_baseline {args.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

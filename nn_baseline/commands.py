@@ -1,0 +1,306 @@
+"""What the commands do: read, call one function of this room, show a table."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import signal
+import time
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from ocp.problem import Problem
+
+from . import checkpoint, data, processes
+from . import crop as cropping
+from . import export as exporting
+from .ends import initial_lift, initial_readout
+from .evaluate import Layers, evaluate
+from .fetch import fetch as fetch_files
+from .model import Network
+from .options import Options
+from .train import Progress, Status, available_device, samples, start_network
+from .train import train as run_training
+
+_EXIT = {
+    Status.FINISHED: 0,
+    Status.EARLY_STOPPED: 0,
+    Status.DIVERGED: 1,
+    Status.INTERRUPTED: 130,
+}
+
+
+def fetch(args: argparse.Namespace, *_) -> int:
+    fetch_files(args.name, Path(args.data_dir), Console(soft_wrap=True).print)
+    return 0
+
+
+def train(args: argparse.Namespace, problem_keys: tuple, option_keys: tuple) -> int:
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    dataset = data.load(args.dataset, args.data_dir)
+    if args.split:
+        dataset = dataset.tuning_split(args.split)
+    given = {name: getattr(args, name) for name in option_keys}
+    if args.batch_size is None:
+        given["batch_size"] = _batch_size(len(dataset.labels))
+    options = Options(**given | {"device": processes.local_device(args.device)})
+    options.fits(len(dataset.labels))
+    group = processes.Processes.join(available_device(options.device))
+    problem = problem_of(dataset, args, {name: getattr(args, name) for name in problem_keys})
+    network = start_network(problem, options)
+    show = _Show(Console(soft_wrap=True), quiet=not group.first)
+    stop = _stop_on_interrupt()
+    file_options = {
+        "test": None if args.no_held_out else dataset.test,
+        "reference": None if args.embed else dataset.reference(),
+    }
+    try:
+        result = run_training(
+            network,
+            options,
+            folder=Path(args.output),
+            resume=args.resume,
+            report=show.progress,
+            record=show.record,
+            should_stop=stop,
+            processes=group,
+            file_options=file_options,
+        )
+    finally:
+        processes.leave()
+    if group.first:
+        show.end(result, Path(args.output))
+        if result.status in (Status.FINISHED, Status.EARLY_STOPPED):
+            _layer_tables(show.console, network, dataset.test)
+    return _EXIT[result.status]
+
+
+def eval(args: argparse.Namespace, *_) -> int:
+    network, content = checkpoint.load_training(args.file, args.data)
+    console = Console(soft_wrap=True)
+    tables = _layer_tables(console, network, _held_out(content))
+    if args.json:
+        Path(args.json).write_text(json.dumps(tables, indent=1) + "\n")
+    return 0
+
+
+def crop(args: argparse.Namespace, *_) -> int:
+    network, content = checkpoint.load_training(args.file, args.data, dtype=torch.float32)
+    console = Console(soft_wrap=True)
+    inputs, labels = samples(network)
+    held_out = _held_out(content)
+    shown = samples(network, *held_out) if held_out is not None else (inputs, labels)
+    chosen = slice(0, 4096)  # for the greedy choice: training samples, never the test set
+    N = network.problem.depth
+    depths = args.keep or sorted({max(1, N // 4), max(1, N // 2), max(1, 3 * N // 4)})
+    rows = [(f"threshold {args.threshold:g}", cropping.above_threshold(network, args.threshold))]
+    for k in depths:
+        rows.append((f"prefix {k}", cropping.prefix(network, k)))
+        rows.append((f"best {k}", cropping.best(network, k, inputs[chosen], labels[chosen])))
+    found = [cropping.compare(network, network, "full", range(N), *shown)]
+    for kind, layers in rows:
+        cut = cropping.keep(network, layers)
+        found.append(cropping.compare(network, cut, kind, layers, *shown))
+        if args.fine_tune:
+            run_training(cut, _short(args, args.fine_tune, len(labels)))
+            found.append(cropping.compare(network, cut, f"{kind} + tuned", layers, *shown))
+    for k in depths if args.fresh else []:
+        epochs = cropping.equal_budget_epochs(network.problem, args.fresh, k)
+        options = _short(args, epochs, len(labels))
+        fresh = start_network(_fresh_problem(network.problem, k), options)
+        run_training(fresh, options)
+        kind = f"fresh {k}, {epochs} epochs"
+        found.append(cropping.compare(network, fresh, kind, range(k), *shown))
+    name = "held-out" if held_out is not None else "training"
+    console.print(_crop_table(found, f"Crops of {args.file}, on {len(shown[1])} {name} samples"))
+    if args.json:
+        text = json.dumps([dataclasses.asdict(c) for c in found], indent=1)
+        Path(args.json).write_text(text + "\n")
+    if args.output:
+        cut = cropping.keep(network, cropping.prefix(network, depths[0]))
+        origin = {"options": {"cropped_from": content.sha256, "kept": depths[0]}}
+        checkpoint.save_training(
+            args.output, cut, origin=origin, test=held_out, reference=content.data
+        )
+        console.print(f"the first {depths[0]} layers are in {args.output}")
+    return 0
+
+
+def export(args: argparse.Namespace, *_) -> int:
+    network, _ = checkpoint.load_training(args.file, args.data)
+    sha256 = exporting.network_trace(args.output, network, *samples(network))
+    Console(soft_wrap=True).print(f"stage trace {sha256[:12]} is in {args.output}")
+    return 0
+
+
+def problem_of(dataset: data.Dataset, args: argparse.Namespace, statement: dict) -> Problem:
+    """Return the problem of a data set and the statement's keys, with ends that fit."""
+    n_in, width = dataset.inputs.shape[1], statement["width"]
+    lift = args.lift
+    if lift == "auto":
+        lift = "padding" if width >= n_in and dataset.scale is None else "gaussian"
+    lifted = lift != "padding"
+    trained = args.trained
+    if trained == "auto":
+        trained = "layers,lift,readout" if lifted else "layers"
+    values = dataset.inputs[:10_000]
+    if dataset.scale is not None:
+        values = values * dataset.scale + dataset.shift
+    E, e = initial_lift(lift, width, values, args.seed)
+    C, c = (None, None)
+    if "readout" in trained:
+        C, c = initial_readout(dataset.n_classes, width, args.seed)
+    return Problem(
+        **dataset.statement(),
+        **statement,
+        trained=tuple(trained.split(",")),
+        lift_weight=E,
+        lift_bias=e,
+        readout_weight=C,
+        readout_bias=c,
+    )
+
+
+class _Show:
+    """Prints records as lines, and a progress line where the output is a terminal."""
+
+    def __init__(self, console: Console, quiet: bool) -> None:
+        self.console, self.quiet, self.last = console, quiet, time.monotonic()
+
+    def progress(self, p: Progress) -> None:
+        now = time.monotonic()
+        # a terminal's line moves every half second; a log file gets one every half minute
+        if self.quiet or now - self.last < (0.5 if self.console.is_terminal else 30.0):
+            return
+        self.last = now
+        line = (
+            f"step {p.step}/{p.total}  epoch {p.epoch}  objective {p.objective:.5g}"
+            f"  about {p.seconds_left:.0f} s left"
+        )
+        self.console.print(line, end="\r" if self.console.is_terminal else "\n")
+
+    def record(self, entry: dict) -> None:
+        if not self.quiet and "epoch_mean" in entry:
+            parts = [f"epoch {entry['epoch']}", f"mean objective {entry['epoch_mean']:.6g}"]
+            if "objective" in entry:
+                parts.append(f"objective {entry['objective']:.6g}")
+                parts.append(f"accuracy {100 * entry['accuracy']:.2f} %")
+                parts.append(f"turnpike from layer {entry['entry']}")
+            self.console.print("  ".join(parts), highlight=False)
+
+    def end(self, result, folder: Path) -> None:
+        self.console.print(f"{result.status.value} {result.message}".rstrip(), highlight=False)
+        for finding in result.findings:
+            self.console.print(f"{finding.message}: {finding.hint}", highlight=False)
+        self.console.print(f"{result.steps} steps, {result.seconds:.1f} s; files in {folder}")
+
+
+def _stop_on_interrupt():
+    """Turn the first Ctrl-C into a clean stop; the second one ends the process."""
+    asked = []
+
+    def handle(signum, frame) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(signum)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
+    return lambda: bool(asked)
+
+
+def _layer_tables(console: Console, network: Network, test) -> dict:
+    shown = {"training": evaluate(network, *samples(network))}
+    if test is not None:
+        shown["held-out"] = evaluate(network, *samples(network, *test))
+    console.print(_layer_table(shown))
+    for name, layers in shown.items():
+        console.print(
+            f"{name}: objective {layers.objective:.8g}, accuracy"
+            f" {100 * layers.accuracy[-1]:.2f} %, turnpike from layer {layers.entry}",
+            highlight=False,
+        )
+    return {
+        name: {k: getattr(v, "tolist", lambda v=v: v)() for k, v in dataclasses.asdict(l).items()}
+        for name, l in shown.items()
+    }
+
+
+def _layer_table(shown: dict[str, Layers]) -> Table:
+    first = next(iter(shown.values()))
+    table = Table(title="Layer by layer")
+    for heading in ("layer k", "|u_k|", "stage cost l_k"):
+        table.add_column(heading, justify="right")
+    for name in shown:
+        table.add_column(f"data cost, {name}", justify="right")
+        table.add_column(f"accuracy, {name} [%]", justify="right")
+    N = len(first.control_norm)
+    for k in range(N + 1):
+        own = (f"{first.control_norm[k]:.4g}", f"{first.stage_cost[k]:.5g}") if k < N else ("", "")
+        cells = [
+            text
+            for layers in shown.values()
+            for text in (f"{layers.data_cost[k]:.5g}", f"{100 * layers.accuracy[k]:.2f}")
+        ]
+        table.add_row(str(k), *own, *cells)
+    return table
+
+
+def _crop_table(found: list[cropping.Crop], title: str) -> Table:
+    full = found[0]
+    table = Table(title=title)
+    for heading in (
+        *("network", "layers", "max |dz|", "flipped", "accuracy [%]", "lost [points]"),
+        *("work saved [%]", "parameters saved [%]", f"ms for {full.batch}"),
+    ):
+        table.add_column(heading, justify="right")
+    for c in found:
+        table.add_row(
+            c.kind,
+            str(len(c.layers)),
+            f"{c.logit_change:.3g}",
+            f"{c.flipped}/{c.samples}",
+            f"{100 * c.accuracy:.2f}",
+            f"{100 * c.lost_accuracy:+.2f}",
+            f"{100 * (1 - c.multiply_adds / full.multiply_adds):.0f}",
+            f"{100 * (1 - c.parameters / full.parameters):.0f}",
+            f"{1e3 * c.latency:.2f}",
+        )
+    return table
+
+
+def _batch_size(n_samples: int) -> int:
+    return 128 if n_samples >= 1000 else 0
+
+
+def _short(args: argparse.Namespace, epochs: int, n_samples: int) -> Options:
+    return Options(
+        lr=args.lr,
+        schedule="cosine",
+        epochs=epochs,
+        batch_size=_batch_size(n_samples),
+        evaluate_every=0,
+        dtype="float32",
+    )
+
+
+def _fresh_problem(problem: Problem, depth: int) -> Problem:
+    """The same problem at another depth, with trained ends back at a start of their own."""
+    changes: dict = {"depth": depth}
+    if "lift" in problem.trained:
+        values = problem.inputs[:10_000]
+        E, e = initial_lift("gaussian", problem.width, values)
+        changes |= {"lift_weight": E, "lift_bias": e}
+    if "readout" in problem.trained:
+        C, c = initial_readout(problem.n_classes, problem.width)
+        changes |= {"readout_weight": C, "readout_bias": c}
+    return problem.with_(**changes)
+
+
+def _held_out(content) -> tuple | None:
+    return None if content.test_inputs is None else (content.test_inputs, content.test_labels)
