@@ -42,6 +42,8 @@ def why_not(facts: Facts) -> str:
         return "beta = 0: the layers carry no data cost"
     if problem.block == "single" and not problem.sigma.zero_at_zero:
         return f"{problem.activation} unshifted is not 0 at 0: u = 0 is no equilibrium"
+    if not math.isfinite(facts.survey.objective):
+        return "the states are not finite"
     return ""
 
 

@@ -47,9 +47,9 @@ class Targets:
         self.target, index = np.unique(mean, axis=0, return_inverse=True)
         self.of_sample = index.ravel()
         share = np.bincount(self.of_sample, minlength=len(self.target)) / problem.n_samples
-        if self.p_d == 1.0:  # the infimum is not attained: only l* >= 0 is used
+        if self.applicable:  # only what holds for every readout is used: F >= gap
             self.minimiser = self.softmax = np.full(self.target.shape, np.nan)
-            self.least = 0.0
+            self.least = self.gap
             return
         points = np.log(self.target) if self.full_rank else self._minimise()
         self.minimiser = points - points.mean(axis=1, keepdims=True)
