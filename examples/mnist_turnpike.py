@@ -41,7 +41,7 @@ def main() -> None:
     console = Console(soft_wrap=True)
     args.output.mkdir(parents=True, exist_ok=True)
     images = data.load("mnist", args.data_dir) if args.data_dir else data.load("mnist5k")
-    epochs = args.epochs or (3 if args.quick else 6 if args.data_dir else 40)
+    epochs = args.epochs or (2 if args.quick else 6 if args.data_dir else 40)
 
     networks, layers = {}, {}
     for name, beta in (("stage cost", 1), ("terminal loss only", 0)):
