@@ -30,3 +30,10 @@ def write_atomically(path: str | os.PathLike, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def check_writable(folder: str | os.PathLike) -> None:
+    """Raise OSError now rather than after minutes of work if `folder` cannot take a new file."""
+    handle, temporary = tempfile.mkstemp(prefix=".write-test-", dir=folder)
+    os.close(handle)
+    os.unlink(temporary)

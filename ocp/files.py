@@ -93,7 +93,7 @@ def save(path: str | os.PathLike, content: TrainingFile) -> str:
         "problem": canonical_json(statement),
         "origin": canonical_json({**content.origin, "sha256": sha256}),
     }
-    write_atomically(path, safetensors.numpy.save(stored, metadata))
+    write_atomically(path, _ordered_header(safetensors.numpy.save(stored, metadata)))
     return sha256
 
 
@@ -128,6 +128,15 @@ def content_hash(statement: dict, tensors: dict[str, np.ndarray]) -> str:
 def canonical_json(value: object) -> str:
     """JSON with sorted keys and no spaces; NaN and infinity are refused."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _ordered_header(content: bytes) -> bytes:
+    """Sort the header's keys: the library leaves their order to chance, and equal content should
+    give equal bytes.  Data offsets count from the end of the header, so they stay right."""
+    size = int.from_bytes(content[:8], "little")
+    header = canonical_json(json.loads(content[8 : 8 + size])).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[8 + size :]
 
 
 def _contiguous(name: str, array: np.ndarray) -> np.ndarray:

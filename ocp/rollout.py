@@ -40,25 +40,33 @@ class Trajectory:
     stages: tuple[Stage, ...]
 
 
-def rollout(problem: Problem, controls: Controls, order: int = 0) -> Trajectory:
-    """Evaluate the layers; `order` derivatives of the activation are kept at every stage."""
-    E, e, _, _ = ends(problem, controls)
-    x = problem.input_values @ E.T + e
+def layer(
+    problem: Problem, controls: Controls, k: int, x: np.ndarray, order: int = 0
+) -> tuple[np.ndarray, tuple[Stage, ...]]:
+    """Return Phi_h(x, u_k), (n_d, n), and its stages with `order` derivatives of sigma."""
     nodes, weights = SCHEMES[problem.scheme]
     h, sigma = problem.h, problem.sigma
+    step, K = np.zeros_like(x), np.zeros_like(x)
+    stages = []
+    for a, w in zip(nodes, weights, strict=True):
+        X = x + (h * a) * K
+        v = X @ controls.A[k].T + controls.b[k]
+        values = sigma.derivatives(v, order)
+        K = values[0] if controls.W is None else values[0] @ controls.W[k].T
+        step = step + w * K
+        stages.append(Stage(k=k, a=a, w=w, X=X, v=v, sigma=values))
+    return x + h * step, tuple(stages)
+
+
+def rollout(problem: Problem, controls: Controls, order: int = 0) -> Trajectory:
+    """Evaluate all layers; `order` derivatives of the activation are kept at every stage."""
+    E, e, _, _ = ends(problem, controls)
+    x = problem.input_values @ E.T + e
     states, stages = [x], []
     for k in range(problem.depth):
-        A, b = controls.A[k], controls.b[k]
-        step, K = np.zeros_like(x), np.zeros_like(x)
-        for a, w in zip(nodes, weights, strict=True):
-            X = x + (h * a) * K
-            v = X @ A.T + b
-            values = sigma.derivatives(v, order)
-            K = values[0] if controls.W is None else values[0] @ controls.W[k].T
-            step = step + w * K
-            stages.append(Stage(k=k, a=a, w=w, X=X, v=v, sigma=values))
-        x = x + h * step
+        x, of_layer = layer(problem, controls, k, x, order)
         states.append(x)
+        stages.extend(of_layer)
     return Trajectory(X=np.stack(np.broadcast_arrays(*states)), stages=tuple(stages))
 
 
@@ -98,26 +106,52 @@ def gradient(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return dJ/du in the flat order, (d,), and the costate lambda_k = dJ/dx_k, (N+1, n_d, n).
 
-    lambda_N = gamma grad F(x_N); backwards through the stages with
-    kappa_s = h w_s lambda_{k+1} + h a_{s+1} mu_{s+1} and
-    mu_s = h w_s beta grad F(X_s) + A'(sigma'(v_s) * W' kappa_s),
-    lambda_k = lambda_{k+1} + sum_s mu_s
-    (theory: discrete Pontryagin principle; this is back-propagation).
+    lambda_N = gamma grad F(x_N), then backwards through `layer_adjoint`; this is the discrete
+    Pontryagin principle and back-propagation alike.
     """
     if trajectory is None or len(trajectory.stages[0].sigma) < 2:
         trajectory = rollout(problem, controls, order=1)
-    h, W = problem.h, controls.W
-    _, _, C, _ = ends(problem, controls)
-    grad = _scaled_controls(problem, controls)
-    p_minus_q = _residual(problem, controls, trajectory.X[-1])
-    adjoint = problem.gamma * p_minus_q @ C
-    _add_readout(grad, problem.gamma, p_minus_q, trajectory.X[-1])
+    grad = _penalty_gradient(problem, controls)
+    adjoint = terminal_adjoint(problem, controls, trajectory.X[-1], grad)
     costate = [adjoint]
-    mu_next, mu_sum = np.zeros_like(adjoint), np.zeros_like(adjoint)
-    a_next = 0.0
-    for stage in reversed(trajectory.stages):
-        k = stage.k
-        kappa = (h * stage.w) * adjoint + (h * a_next) * mu_next
+    per_layer = len(SCHEMES[problem.scheme][0])
+    for k in reversed(range(problem.depth)):
+        stages = trajectory.stages[k * per_layer : (k + 1) * per_layer]
+        adjoint = adjoint + layer_adjoint(problem, controls, stages, adjoint, grad)
+        costate.append(adjoint)
+    if grad.lift_weight is not None:
+        grad.lift_weight[...] += adjoint.T @ problem.input_values
+        grad.lift_bias[...] += adjoint.sum(axis=0)
+    return flatten(grad), np.stack(costate[::-1])
+
+
+def terminal_adjoint(
+    problem: Problem, controls: Controls, x: np.ndarray, grad: Controls
+) -> np.ndarray:
+    """Return gamma grad F(x), (n_d, n); a trained readout's part is added to `grad` in place."""
+    C = ends(problem, controls)[2]
+    p_minus_q = _residual(problem, controls, x)
+    _add_readout(grad, problem.gamma, p_minus_q, x)
+    return problem.gamma * p_minus_q @ C
+
+
+def layer_adjoint(
+    problem: Problem,
+    controls: Controls,
+    stages: tuple[Stage, ...],
+    adjoint: np.ndarray,
+    grad: Controls,
+) -> np.ndarray:
+    """Return d(h l_k + lambda_{k+1}.(Phi - x))/dx_k, (n_d, n), adding d/du_k to `grad` in place.
+
+    kappa_s = h w_s lambda_{k+1} + h a_{s+1} mu_{s+1}   is the adjoint of K_s,
+    mu_s = h w_s beta grad F(X_s) + A'(sigma'(v_s) * W' kappa_s)   that of X_s.
+    """
+    k, h, W = stages[0].k, problem.h, controls.W
+    C = ends(problem, controls)[2]
+    mu, total, a_next = np.zeros_like(adjoint), np.zeros_like(adjoint), 0.0
+    for stage in reversed(stages):
+        kappa = (h * stage.w) * adjoint + (h * a_next) * mu
         if W is not None:
             grad.W[k] += kappa.T @ stage.sigma[0]
             kappa = kappa @ W[k]
@@ -129,16 +163,40 @@ def gradient(
             p_minus_q = _residual(problem, controls, stage.X)
             mu = mu + (h * stage.w) * (p_minus_q @ C)
             _add_readout(grad, h * stage.w, p_minus_q, stage.X)
-        mu_sum, mu_next, a_next = mu_sum + mu, mu, stage.a
-        if stage.a == 0.0:  # the first stage of the layer
-            adjoint = adjoint + mu_sum
-            costate.append(adjoint)
-            mu_next, mu_sum = np.zeros_like(mu), np.zeros_like(mu)
-            a_next = 0.0
+        total, a_next = total + mu, stage.a
+    return total
+
+
+def kkt_residual(
+    problem: Problem, controls: Controls, X: np.ndarray, costate: np.ndarray
+) -> dict[str, float]:
+    """Residuals of the KKT conditions with the states as variables, unscaled, largest entries.
+
+    X : states x_0..x_N, (N+1, n_d, n), feasible or not;  costate : lambda_0..lambda_N, the same
+    shape; lambda_0 is given by the others and not used.
+
+    "dynamics" |x_{k+1} - Phi_h(x_k, u_k)|,  "states" |dL/dx_k|, k = 1..N,  "controls" |dL/du|
+    with L = J + sum_k lambda_{k+1}.(Phi_h(x_k, u_k) - x_{k+1}).
+    """
+    E, e, _, _ = ends(problem, controls)
+    grad = _penalty_gradient(problem, controls)
+    x_0 = problem.input_values @ E.T + e
+    dynamics, states = [np.abs(X[0] - x_0).max()], []
+    states.append(np.abs(terminal_adjoint(problem, controls, X[-1], grad) - costate[-1]).max())
+    for k in reversed(range(problem.depth)):
+        following, stages = layer(problem, controls, k, X[k], order=1)
+        dynamics.append(np.abs(X[k + 1] - following).max())
+        adjoint = costate[k + 1] + layer_adjoint(problem, controls, stages, costate[k + 1], grad)
+        if k:
+            states.append(np.abs(adjoint - costate[k]).max())
     if grad.lift_weight is not None:
         grad.lift_weight[...] += adjoint.T @ problem.input_values
         grad.lift_bias[...] += adjoint.sum(axis=0)
-    return flatten(grad), np.stack(costate[::-1])
+    return {
+        "dynamics": float(max(dynamics)),
+        "states": float(max(states)),
+        "controls": float(np.abs(flatten(grad)).max()),
+    }
 
 
 def hessian_product(problem: Problem, controls: Controls, directions: np.ndarray) -> np.ndarray:
@@ -253,7 +311,7 @@ def penalty_weights(problem: Problem) -> np.ndarray:
     return weights
 
 
-def _scaled_controls(problem: Problem, controls: Controls) -> Controls:
+def _penalty_gradient(problem: Problem, controls: Controls) -> Controls:
     """The gradient of the quadratic penalty, to be added to in place."""
     return unflatten(problem, penalty_weights(problem) * flatten(controls))
 

@@ -74,6 +74,7 @@ class SolveReport:
     witness, witness_decrease : direction of negative curvature, (d,), and J(u) - J(u + t witness)
     n_kinks : pre-activations on kinks of the activation
     iterations : of the solver, all depths together
+    solver_said : the solver's own last word, for the record; it decides nothing
     """
 
     status: Status
@@ -91,6 +92,7 @@ class SolveReport:
     iterations: int = 0
     seconds: float = float("nan")
     message: str = ""
+    solver_said: str = ""
     seed: int | None = None
     options: dict = field(default_factory=dict)
     versions: dict = field(default_factory=dict)

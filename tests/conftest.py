@@ -1,4 +1,4 @@
-"""One thread for BLAS and torch, figures without a display, nothing written beside the tests."""
+"""One thread for BLAS and torch, figures without a display."""
 
 import os
 

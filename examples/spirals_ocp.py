@@ -1,0 +1,119 @@
+"""The exact optimum of the two-spirals training problem shows the turnpike.
+
+    minimise   J(u) = sum_{k=0}^{N-1} h [ F(x_k) + (r/2) |u_k|^2 ]  +  gamma F(x_N)
+    subject to x_{k+1} = x_k + h tanh(A_k x_k + b_k),   x_0 = (s, 0),   u_k = (A_k, b_k)
+
+F is the mean soft cross-entropy KL(q(y) || softmax C x) over 194 points, q = p_d on the true class.
+Its minimisers are whole subspaces, u = 0 keeps a state where it is, so once the classes are there
+the cheapest thing to do is nothing: from some layer on the optimal network idles.
+
+    python examples/spirals_ocp.py                      a few seconds on one core
+    python examples/spirals_ocp.py --solver ipopt       a minute, by the reference solver
+    python examples/spirals_ocp.py --seed 3 --depth 40 --output my_run
+
+The parameter values are our choice.  Theory: arXiv 2405.19013.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from threadpoolctl import threadpool_limits
+
+from ocp import console as show
+from ocp import datasets, files, solvers
+from ocp.atomic import check_writable, write_atomically
+from ocp.continuation import GrowthOptions, default_depths, grow
+from ocp.depth import idle_from, layer_table
+from ocp.problem import Problem
+from ocp.solution import Solution, Status
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--points-per-class", type=int, default=97, help="points of each spiral (97)")
+    add("--depth", type=int, default=20, help="number of layers N (20)")
+    add("--width", type=int, default=3, help="dimension n of the state (3)")
+    add("--step", type=float, default=0.5, help="step size h of a layer (0.5)")
+    add("--p-d", type=float, default=0.9, help="probability of the true class (0.9)")
+    add("--r", type=float, default=1e-3, help="weight of the controls (1e-3)")
+    add("--gamma", type=float, default=1.0, help="weight of the terminal cost (1)")
+    add("--seed", type=int, default=0, help="seed of the random start (0)")
+    add("--starts", type=int, default=1, help="solve from seeds seed..seed+starts-1, keep the best")
+    add("--solver", choices=solvers.NAMES, default=solvers.DEFAULT)
+    add("--output", type=Path, default=Path("output/spirals"), help="folder for what is written")
+    add("--quick", action="store_true", help="12 points a class, 8 layers: seconds, for a look")
+    return parser.parse_args(arguments)
+
+
+def solve(options: argparse.Namespace, console: Console) -> Solution:
+    """Solve from every seed by depth growth and return the best strict minimum."""
+    points, depth = (12, 8) if options.quick else (options.points_per_class, options.depth)
+    inputs, labels = datasets.spirals(points)
+    problem = Problem(
+        inputs=inputs,
+        labels=labels,
+        n_classes=2,
+        depth=depth,
+        width=options.width,
+        h=options.step,
+        p_d=options.p_d,
+        r=options.r,
+        gamma=options.gamma,
+    )
+    show.print_cautions(problem)
+    solver = solvers.by_name(options.solver, max_iterations=600, max_seconds=240)
+    growth = GrowthOptions(depths=default_depths(depth), trials=4)
+    best = None
+    if options.starts < 1:
+        raise ValueError(f"--starts is {options.starts}; wanted at least 1")
+    for seed in range(options.seed, options.seed + options.starts):
+        with show.reporting(console) as report:
+            found = grow(problem, solver, seed=seed, options=growth, report=report)
+        console.print(f"seed {seed}: {found.status.name}, J = {found.report.objective:.6f}")
+        rank = (found.status is not Status.SOLVED, found.report.objective)
+        if best is None or rank < (best.status is not Status.SOLVED, best.report.objective):
+            best = found
+        if found.status is Status.INTERRUPTED:
+            break
+    return best
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(sys.argv[1:] if arguments is None else arguments)
+    console = Console()
+    options.output.mkdir(parents=True, exist_ok=True)
+    check_writable(options.output)
+    with threadpool_limits(1):
+        solution = solve(options, console)
+        table = layer_table(solution.problem, solution.controls)
+    idle = idle_from(solution.controls)
+    show.print_layers(console, table, idle)
+    show.print_summary(console, solution)
+    right = round(table.accuracy[-1] * solution.problem.n_samples)
+    console.print(f"classified right  {right} of {solution.problem.n_samples}", highlight=False)
+    files.save(options.output / "solution.safetensors", solution.to_file())
+    report = {
+        **solution.report.to_json(),
+        "idle_from": idle,
+        "classified_right": right,
+        "layers": {name: getattr(table, name).tolist() for name in table.__slots__},
+    }
+    write_atomically(options.output / "report.json", json.dumps(report, indent=1).encode())
+    from ocp.figures import save_figures  # matplotlib takes a second: only when it is needed
+
+    figures = save_figures(solution, options.output)
+    console.print(f"written to {options.output}: solution.safetensors, report.json, "
+                  + ", ".join(f"{p.stem}.pdf/.png" for p in figures), highlight=False)  # fmt: skip
+    if solution.status is Status.INTERRUPTED:
+        return show.EXIT_INTERRUPTED
+    return show.EXIT_OK if solution.status is Status.SOLVED else show.EXIT_NOT_SOLVED
+
+
+if __name__ == "__main__":
+    sys.exit(show.run(main))

@@ -1,0 +1,80 @@
+"""Solve small training problems exactly: python -m ocp {solve,polish,grow} ..."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+DESCRIPTION = """Solve small training problems exactly, as optimal control problems.
+
+PROBLEM is a .toml or .json description (see ocp/description.py); FILE is a training file
+(.safetensors) with a problem, samples and controls.  Exit code 0: a strict local minimum was
+found; 1: something else was found and written, with its status; 2: unusable input, nothing was
+written; 130: interrupted, the best point so far was written.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser; nothing heavy is imported for it."""
+    main = argparse.ArgumentParser(
+        prog="python -m ocp",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = main.add_subparsers(dest="verb", required=True, metavar="{solve,polish,grow}")
+
+    solve = verbs.add_parser("solve", help="solve a problem, by depth growth unless told otherwise")
+    solve.add_argument("source", type=Path, metavar="PROBLEM|FILE")
+    solve.add_argument("--cold", action="store_true", help="random start at full depth, no growth")
+    solve.add_argument(
+        "--warm", action="store_true", help="start from FILE's controls (and its costate)"
+    )
+    solve.add_argument(
+        "--trials",
+        type=int,
+        default=4,
+        help="random starts solved at the first two depths; the best goes on (4)",
+    )
+    _solver_arguments(solve)
+
+    polish = verbs.add_parser("polish", help="solve from FILE's controls, then Newton to rounding")
+    polish.add_argument("source", type=Path, metavar="FILE")
+    _solver_arguments(polish)
+
+    grow = verbs.add_parser("grow", help="append layers to FILE's solution and solve again")
+    grow.add_argument("source", type=Path, metavar="FILE")
+    grow.add_argument("--depth", type=int, required=True, help="depth to grow to")
+    _solver_arguments(grow)
+    return main
+
+
+def _solver_arguments(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--output", type=Path, required=True, help="training file to write")
+    verb.add_argument("--data", type=Path, help="file with the inputs, where FILE refers to one")
+    verb.add_argument("--solver", default=None, help="structured (default), ipopt or fatrop")
+    verb.add_argument("--seed", type=int, default=0, help="seed of random controls (0)")
+    verb.add_argument("--tolerance", type=float, default=1e-8, help="on max|dJ/du| (1e-8)")
+    verb.add_argument("--max-iterations", type=int, default=3000, help="in each solve (3000)")
+    verb.add_argument("--max-seconds", type=float, default=3600, help="in each solve (3600)")
+    verb.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option in the solver's own words, e.g. mumps_pivot_order=5; repeatable",
+    )
+    verb.add_argument("--json", type=Path, help="also write the solve report as JSON")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb and return the exit code."""
+    options = parser().parse_args(arguments)
+    from . import console as show
+    from .commands import execute
+
+    return show.run(lambda: execute(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

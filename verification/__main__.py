@@ -1,0 +1,112 @@
+"""The command line: python -m verification FILE..."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from .checks import CHECKS
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")  # before NumPy: more threads only slow small matrices down
+
+EPILOG = """\
+checks: {checks}
+
+exit codes: 0 every claim that applies passed; 1 a claim failed; 2 unusable input or usage;
+3 none failed, one is inconclusive, or no claim was evaluated; 130 interrupted
+""".format(checks=", ".join(CHECKS))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the argument parser; nothing heavy is imported for it."""
+    parse = argparse.ArgumentParser(
+        prog="python -m verification",
+        description="Say what is true of a training file: statement, first and second order,"
+        " geometry, dissipativity, turnpike, depth.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parse.add_argument("files", nargs="*", metavar="FILE", help="training file (*.safetensors)")
+    parse.add_argument("--json", metavar="OUT", help="write the machine-readable report there")
+    parse.add_argument("--latex", action="store_true", help="print a LaTeX table instead")
+    parse.add_argument(
+        "--certify", action="store_true", help="prove the minimum in ball arithmetic (python-flint)"
+    )
+    parse.add_argument(
+        "--tol",
+        type=float,
+        default=1e-8,
+        metavar="T",
+        help="on the largest absolute entry of the gradient of J (default 1e-8)",
+    )
+    parse.add_argument("--data", metavar="FILE", help="inputs of files that keep them by reference")
+    parse.add_argument(
+        "--only", nargs="+", action="extend", default=[], metavar="CHECK", help="run these alone"
+    )
+    return parse
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parse = parser()
+    options = parse.parse_args(arguments)
+    # "--only depth FILE": what follows the names and is no name is a file
+    files = options.files + [name for name in options.only if _looks_like_a_file(name)]
+    only = [name for name in options.only if not _looks_like_a_file(name)]
+    for name in only:
+        if name not in CHECKS:
+            return _refuse(f"unknown check {name!r}; wanted {', '.join(CHECKS)}")
+    if not files:
+        return _refuse("no FILE was given; wanted at least one training file")
+    if not 0.0 < options.tol < float("inf"):
+        return _refuse(f"--tol is {options.tol}; wanted a finite number above 0")
+    try:
+        return _judge(files, only, options)
+    except OSError as error:
+        return _refuse(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except (ValueError, MemoryError) as error:
+        return _refuse(" ".join(str(error).split()) or "not enough memory")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _looks_like_a_file(name: str) -> bool:
+    return name not in CHECKS and (os.path.exists(name) or "." in name or os.sep in name)
+
+
+def _refuse(sentence: str) -> int:
+    print(f"verification: {sentence}", file=sys.stderr)
+    return 2
+
+
+def _judge(files: list[str], only: list[str], options: argparse.Namespace) -> int:
+    from ocp.atomic import write_atomically
+
+    from . import api, console
+
+    if options.certify:
+        api.require_certify_extra()
+    if options.json:
+        folder = os.path.dirname(os.path.abspath(options.json))
+        if not os.path.isdir(folder):
+            raise ValueError(f"--json {options.json}: the folder {folder} does not exist")
+    with console.progress() as tell:
+        report = api.verify(
+            *files,
+            tolerance=options.tol,
+            certify=options.certify,
+            data=options.data,
+            only=only,
+            progress=tell,
+        )
+    if options.json:
+        write_atomically(options.json, api.json_text(report).encode())
+    console.show_latex(report) if options.latex else console.show(report)
+    return report.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""Multipliers of the full-space KKT system and the gradient of J(u), stage by stage.
+
+With the stage points Y, the slopes K and the states x as variables and one multiplier each
+(mu, kappa, lambda), the Lagrangian is stationary in Y, K and x when
+
+    kappa_s = h w_s lambda_{k+1} + h a_{s+1} mu_{s+1}
+    mu_s    = h w_s beta grad F(Y_s) + A_k' zeta_s,    zeta_s = sigma'(v_s) * [W_k'] kappa_s
+    lambda_k = lambda_{k+1} + sum_s mu_s,              lambda_N = gamma grad F(x_N)
+
+and what remains, dL/du, is the gradient of J.  lambda is the costate dJ/dx_k.
+Reference: Hager, Runge-Kutta methods in optimal control, Numer. Math. 87 (2000).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ocp import loss
+from ocp.controls import Controls, ends, flatten
+from ocp.problem import SCHEMES, Problem
+
+from .states import Batch, Pass, batches, logits, propagate
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Multipliers:
+    """lambda (N+1, m, n) and the stages' kappa, zeta (N, S, m, n)."""
+
+    costate: np.ndarray
+    kappa: np.ndarray
+    zeta: np.ndarray
+
+
+def multipliers(problem: Problem, controls: Controls, batch: Batch, run: Pass) -> Multipliers:
+    """Solve the transposed (unit triangular) system backwards."""
+    _, _, C, _ = ends(problem, controls)
+    nodes, weights = SCHEMES[problem.scheme]
+    h, N, S = problem.h, problem.depth, len(nodes)
+    costate = np.empty_like(run.X)
+    kappa, zeta = np.empty_like(run.Y), np.empty_like(run.Y)
+    scale = 1.0 / problem.n_samples
+    costate[N] = (problem.gamma * scale) * (loss_slope(problem, controls, run.X[N], batch) @ C)
+    for k in reversed(range(N)):
+        lam, mu = costate[k + 1], np.zeros_like(costate[k])
+        costate[k] = lam
+        for s in reversed(range(S)):
+            following = nodes[s + 1] if s + 1 < S else 0.0
+            kappa[k, s] = h * (weights[s] * lam + following * mu)
+            pulled = kappa[k, s] if controls.W is None else kappa[k, s] @ controls.W[k]
+            zeta[k, s] = problem.sigma.derivatives(run.V[k, s], 1)[1] * pulled
+            mu = zeta[k, s] @ controls.A[k]
+            if problem.beta:
+                slope = loss_slope(problem, controls, run.Y[k, s], batch)
+                mu = mu + (h * weights[s] * scale) * (slope @ C)
+            costate[k] = costate[k] + mu
+    return Multipliers(costate=costate, kappa=kappa, zeta=zeta)
+
+
+def adjoint_rhs(
+    problem: Problem, controls: Controls, batch: Batch, run: Pass, costate: np.ndarray
+) -> np.ndarray:
+    """Return what the costate equations make of a given costate, (N+1, m, n).
+
+    Entry k is the right-hand side with costate[k + 1] put in, entry N the terminal condition: the
+    difference to the costate is the residual, layer by layer.
+    """
+    _, _, C, _ = ends(problem, controls)
+    nodes, weights = SCHEMES[problem.scheme]
+    h, N, scale = problem.h, problem.depth, 1.0 / problem.n_samples
+    result = np.empty_like(costate)
+    result[N] = (problem.gamma * scale) * (loss_slope(problem, controls, run.X[N], batch) @ C)
+    for k in range(N):
+        mu = np.zeros_like(costate[k])
+        result[k] = costate[k + 1]
+        for s in reversed(range(len(nodes))):
+            following = nodes[s + 1] if s + 1 < len(nodes) else 0.0
+            kappa = h * (weights[s] * costate[k + 1] + following * mu)
+            pulled = kappa if controls.W is None else kappa @ controls.W[k]
+            mu = (problem.sigma.derivatives(run.V[k, s], 1)[1] * pulled) @ controls.A[k]
+            if problem.beta:
+                slope = loss_slope(problem, controls, run.Y[k, s], batch)
+                mu = mu + (h * weights[s] * scale) * (slope @ C)
+            result[k] += mu
+    return result
+
+
+def gradient(problem: Problem, controls: Controls) -> tuple[np.ndarray, np.ndarray]:
+    """Return dJ/du in the flat order and the part of it that the data cause, (d,) each."""
+    data = np.zeros(problem.n_decision)
+    for batch in batches(problem, copies=3):
+        run = propagate(problem, controls, batch)
+        data += collect(problem, controls, batch, run, multipliers(problem, controls, batch, run))
+    return data + decay(problem, controls), data
+
+
+def decay(problem: Problem, controls: Controls) -> np.ndarray:
+    """Gradient of the quadratic costs: h r u, and r_ends times trained ends, (d,)."""
+    return decay_diagonal(problem) * flatten(controls)
+
+
+def decay_diagonal(problem: Problem) -> np.ndarray:
+    """Diagonal of the Hessian of the quadratic costs, (d,)."""
+    diagonal = np.full(problem.n_decision, problem.r_ends)
+    n = problem.width
+    size = (2 if problem.block == "double" else 1) * n * n + n
+    diagonal[: problem.depth * size] = problem.h * problem.r
+    return diagonal
+
+
+def collect(
+    problem: Problem, controls: Controls, batch: Batch, run: Pass, found: Multipliers
+) -> np.ndarray:
+    """Derivative of the Lagrangian in the controls without the quadratic costs, (d,)."""
+    zeta, scale = found.zeta, 1.0 / problem.n_samples
+    parts = {
+        "A": np.einsum("ksia,ksib->kab", zeta, run.Y, optimize=True),
+        "b": zeta.sum(axis=(1, 2)),
+    }
+    if controls.W is not None:
+        value = problem.sigma.derivatives(run.V, 0)[0]
+        parts["W"] = np.einsum("ksia,ksib->kab", found.kappa, value, optimize=True)
+    if controls.lift_weight is not None:
+        parts["lift_weight"] = found.costate[0].T @ batch.s
+        parts["lift_bias"] = found.costate[0].sum(axis=0)
+    if controls.readout_weight is not None:
+        slope = problem.gamma * scale * loss_slope(problem, controls, run.X[-1], batch)
+        weight, bias = slope.T @ run.X[-1], slope.sum(axis=0)
+        if problem.beta:
+            w = problem.h * scale * np.array(SCHEMES[problem.scheme][1])
+            slope = w[:, None, None] * loss_slope(problem, controls, run.Y, batch)
+            weight = weight + np.einsum("ksia,ksib->ab", slope, run.Y, optimize=True)
+            bias = bias + slope.sum(axis=(0, 1, 2))
+        parts["readout_weight"], parts["readout_bias"] = weight, bias
+    return flatten(Controls(**parts))
+
+
+def loss_slope(problem: Problem, controls: Controls, X: np.ndarray, batch: Batch) -> np.ndarray:
+    """dg/dz = softmax(z) - q at states X (..., m, n); (..., m, n_c)."""
+    return loss.softmax(logits(problem, controls, X)) - batch.q

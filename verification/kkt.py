@@ -1,0 +1,167 @@
+"""First order: is the file a stationary point of J, and is its stored costate the adjoint?
+
+Norms: absolute means the largest absolute entry, unscaled; scaled means |g_k|_2 divided by
+|h r u_k|_2 + |data part of g_k|_2 of the same layer, the two terms that cancel at a minimum.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ocp import activations
+from ocp.controls import describe, layer_size
+
+from .adjoint import adjoint_rhs, decay
+from .facts import Facts
+from .report import Check, Entry, Finding, Verdict, not_applicable, not_checked
+from .states import batches, propagate
+
+#: a stored costate must agree to this share of its largest entry whatever the tolerance
+COSTATE_SHARE = 1e-3
+FLOAT32_SHARE = 1e-4
+
+
+def check_first_order(facts: Facts) -> list[Entry]:
+    """Return stationarity, its scaled form, the Newton distance and the stored costate's lines."""
+    return [
+        stationarity(facts),
+        scaled_stationarity(facts),
+        newton_distance(facts),
+        *stored_costate(facts),
+    ]
+
+
+def stationarity(facts: Facts) -> Check:
+    """max |dJ/du| <= tol at the rolled-out states; on kinks undecided unless J is seen to fall."""
+    name, norm, tolerance = "first_order.gradient", facts.grad_inf_norm, facts.tolerance
+    if not np.isfinite(norm):
+        return Check(
+            name=name,
+            measured=norm,
+            bound=tolerance,
+            message="the gradient is not finite: states or controls leave the floating-point range",
+        )
+    where = describe(facts.problem, int(np.abs(facts.gradient).argmax()))
+    reason = kink_reason(facts)
+    if not reason:
+        return Check(name=name, measured=norm, bound=tolerance, where=where)
+    found = facts.kink_descent
+    if found is None:
+        text = f"{reason}; no descent found by evaluating J"
+        return Check(name=name, measured=norm, bound=tolerance, where=where, undecidable=text)
+    return Check(
+        name=name,
+        measured=found.rate,
+        bound=tolerance,
+        where=describe(facts.problem, int(np.abs(found.step).argmax())),
+        message=f"{reason}; J falls by {found.decrease:.2e} along a step of length"
+        f" {np.linalg.norm(found.step):.1e}, evaluated (measured: decrease per unit of |step|_1)",
+    )
+
+
+def kink_reason(facts: Facts) -> str:
+    """Why first-order conditions do not decide: pre-activations on kinks of relu, leaky_relu."""
+    count, where = facts.kinks
+    if facts.problem.activation not in activations.KINKED or not count:
+        return ""
+    return f"{count} pre-activations on kinks, first at {where}"
+
+
+def scaled_stationarity(facts: Facts) -> Finding:
+    """Report |g_k| / (|decay part| + |data part|) of the worst layer."""
+    name = "first_order.scaled"
+    groups = layer_groups(facts)
+    parts = [facts.gradient, decay(facts.problem, facts.controls), facts.data_gradient]
+    whole, quadratic, data = (
+        np.array([np.linalg.norm(part[group]) for _, group in groups]) for part in parts
+    )
+    if not np.isfinite(whole).all():
+        return not_applicable(name, "the gradient is not finite")
+    terms = quadratic + data
+    scaled = np.divide(whole, terms, out=np.zeros_like(whole), where=terms > 0)
+    # layers whose two terms both vanish carry rounding only
+    scaled[terms <= 1e-12 * terms.max(initial=0.0)] = 0.0
+    worst, absolute = int(scaled.argmax()), int(whole.argmax())
+    return Finding(
+        name=name,
+        verdict=Verdict.OBSERVED,
+        measured=float(scaled[worst]),
+        where=groups[worst][0],
+        message="|g_k|_2 over the sum of the norms of its two terms, worst layer;"
+        f" largest |g_k|_2 = {whole[absolute]:.1e} at {groups[absolute][0]}",
+    )
+
+
+def layer_groups(facts: Facts) -> list[tuple[str, slice]]:
+    """Return the flat order in groups: every layer, then the trained ends together."""
+    size, depth = layer_size(facts.problem), facts.problem.depth
+    groups = [(f"layer {k}", slice(k * size, (k + 1) * size)) for k in range(depth)]
+    if facts.problem.n_decision > depth * size:
+        groups.append(("trained ends", slice(depth * size, facts.problem.n_decision)))
+    return groups
+
+
+def newton_distance(facts: Facts) -> Finding:
+    """Report |H^-1 g|_inf: how far the nearest stationary point is, to first order."""
+    name = "first_order.newton_distance"
+    if kink_reason(facts):
+        return not_applicable(name, f"no Hessian: {kink_reason(facts)}")
+    if not np.isfinite(facts.grad_inf_norm):
+        return not_applicable(name, "the gradient is not finite")
+    if facts.too_large:
+        return not_checked(name, facts.too_large)
+    found = facts.hessian
+    if np.abs(found.eigenvalues).min() <= found.band:
+        return not_applicable(name, "the reduced Hessian is singular within its error band")
+    step = found.vectors @ ((found.vectors.T @ facts.gradient) / found.eigenvalues)
+    near = facts.grad_inf_norm <= facts.tolerance
+    at = int(np.abs(step).argmax())
+    return Finding(
+        name=name,
+        verdict=Verdict.OBSERVED,
+        measured=float(np.abs(step[at])),
+        where=describe(facts.problem, at),
+        message="a stationary point lies within about this distance"
+        if near
+        else "one Newton step; no statement this far from a stationary point",
+    )
+
+
+def stored_costate(facts: Facts) -> list[Entry]:
+    """Put the stored costate into the adjoint equations, terminal condition apart."""
+    names = ("first_order.costate_terminal", "first_order.costate_recursion")
+    problem, controls, stored = facts.problem, facts.controls, facts.content.costate
+    if stored is None:
+        return [not_applicable(name, "the file stores no costate", "claim") for name in names]
+    if kink_reason(facts):
+        why = f"the costate is not unique: {kink_reason(facts)}"
+        return [not_applicable(name, why, "claim") for name in names]
+    worst = np.zeros(problem.depth + 1)
+    sample, largest = np.zeros(problem.depth + 1, dtype=int), 0.0
+    for batch in batches(problem, copies=2):
+        run = propagate(problem, controls, batch)
+        given = stored[:, batch.rows]
+        wanted = adjoint_rhs(problem, controls, batch, run, given)
+        residual = np.abs(wanted - given).max(axis=2)
+        residual = np.where(np.isnan(residual), np.inf, residual)
+        at = residual.argmax(axis=1)
+        value = residual[np.arange(len(at)), at]
+        sample = np.where(value > worst, at + batch.rows.start, sample)
+        worst = np.maximum(worst, value)
+        largest = max(largest, float(np.abs(wanted).max()))
+    share = FLOAT32_SHARE if "costate" in facts.content.float32 else 0.0
+    bound = max(min(facts.tolerance, COSTATE_SHARE * largest), share * largest)
+    lines = []
+    for name, layers in zip(names, ([problem.depth], range(problem.depth)), strict=True):
+        k = max(layers, key=lambda layer: worst[layer])
+        scaled = worst[k] / largest if largest > 0 else 0.0
+        lines.append(
+            Check(
+                name=name,
+                measured=float(worst[k]),
+                bound=bound,
+                where=f"layer {k}, sample {sample[k]}",
+                message=f"{scaled:.1e} of the largest costate",
+            )
+        )
+    return lines

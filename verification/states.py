@@ -1,0 +1,197 @@
+"""The judge's own forward pass: states, stage points and costs, in batches of samples.
+
+With the layer's matrix M_k = [A_k b_k] on augmented states and the Butcher table (a, w),
+
+    Y_1 = x_k,  Y_s = x_k + h a_s K_{s-1},  K_s = sigma(M_k [Y_s; 1])   [W_k sigma(..)],
+    x_{k+1} = x_k + h sum_s w_s K_s,
+
+all stage points are kept: they are the variables of the full-space KKT system (`adjoint`).
+Samples are taken in batches whose arrays stay below `BATCH_BYTES`, whatever the file holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ocp import activations, loss
+from ocp.controls import Controls, ends
+from ocp.problem import SCHEMES, Problem
+
+#: memory of the arrays of one batch of samples
+BATCH_BYTES = 64 * 2**20
+KINK_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Batch:
+    """Some samples: their rows, values s (m, n_in), soft targets q (m, n_c), labels (m,)."""
+
+    rows: slice
+    s: np.ndarray
+    q: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Pass:
+    """Everything a batch passes through: X (N+1, m, n); Y, V, K (N, S, m, n)."""
+
+    X: np.ndarray
+    Y: np.ndarray
+    V: np.ndarray
+    K: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Survey:
+    """Per-layer facts about the whole file, gathered batch by batch.
+
+    objective : J;  layer_cost : l_k, (N,);  data_cost : F(x_k), (N+1,)
+    stage_data_cost : F(Y_{k,s}), (N, S)
+    g : soft cross-entropy of every sample at every layer, (N+1, n_d)
+    right : whether it is classified right there, (N+1, n_d)
+    final_logits : (n_d, n_c)
+    least_preactivation, largest_preactivation : min and max of |v|
+    saturated : share of |sigma'(v)| below 1e-3 of its largest value, by layer, (N,)
+    """
+
+    objective: float
+    layer_cost: np.ndarray
+    data_cost: np.ndarray
+    stage_data_cost: np.ndarray
+    g: np.ndarray
+    right: np.ndarray
+    final_logits: np.ndarray
+    least_preactivation: float
+    largest_preactivation: float
+    saturated: np.ndarray
+
+
+def batches(problem: Problem, copies: int = 1) -> Iterator[Batch]:
+    """Yield all samples in order; `copies` arrays of the size of one pass are meant to fit."""
+    stages = len(SCHEMES[problem.scheme][0])
+    numbers = problem.depth * stages * (4 * problem.width + 2 * problem.n_classes)
+    size = max(1, int(BATCH_BYTES // (8 * copies * (numbers + problem.inputs.shape[1]))))
+    for start in range(0, problem.n_samples, size):
+        rows = slice(start, min(start + size, problem.n_samples))
+        s = problem.inputs[rows]
+        if s.dtype == np.uint8:
+            s = problem.input_scale * s.astype(np.float64) + problem.input_shift
+        labels = problem.labels[rows]
+        q = loss.soft_target(labels, problem.n_classes, problem.p_d)
+        yield Batch(rows=rows, s=s, q=q, labels=labels)
+
+
+def propagate(problem: Problem, controls: Controls, batch: Batch) -> Pass:
+    """Roll the batch through all layers."""
+    E, e, _, _ = ends(problem, controls)
+    nodes, weights = SCHEMES[problem.scheme]
+    sigma, h = problem.sigma, problem.h
+    m, n, N, S = len(batch.s), problem.width, problem.depth, len(nodes)
+    X = np.empty((N + 1, m, n))
+    Y, V, K = (np.empty((N, S, m, n)) for _ in range(3))
+    X[0] = batch.s @ E.T + e
+    for k in range(N):
+        for s in range(S):
+            Y[k, s] = X[k] if s == 0 else X[k] + (h * nodes[s]) * K[k, s - 1]
+            V[k, s] = Y[k, s] @ controls.A[k].T + controls.b[k]
+            value = sigma.derivatives(V[k, s], 0)[0]
+            K[k, s] = value if controls.W is None else value @ controls.W[k].T
+        X[k + 1] = X[k] + h * np.tensordot(weights, K[k], axes=1)
+    return Pass(X=X, Y=Y, V=V, K=K)
+
+
+def logits(problem: Problem, controls: Controls, X: np.ndarray) -> np.ndarray:
+    """z = C x + c, (..., n_c)."""
+    _, _, C, c = ends(problem, controls)
+    return X @ C.T + c
+
+
+def regularisation(problem: Problem, controls: Controls) -> np.ndarray:
+    """(r/2)|u_k|^2 by layer, (N,)."""
+    return 0.5 * problem.r * controls.norms() ** 2
+
+
+def ends_cost(problem: Problem, controls: Controls) -> float:
+    """(r_ends/2) times the squared norm of the trained ends."""
+    trained = (
+        controls.lift_weight,
+        controls.lift_bias,
+        controls.readout_weight,
+        controls.readout_bias,
+    )
+    return 0.5 * problem.r_ends * sum(float((v**2).sum()) for v in trained if v is not None)
+
+
+def objective(problem: Problem, controls: Controls) -> float:
+    """J(u) alone, for differences and for directions of descent."""
+    weights = np.array(SCHEMES[problem.scheme][1])
+    total = problem.h * float(regularisation(problem, controls).sum())
+    total += ends_cost(problem, controls)
+    scale = 1.0 / problem.n_samples
+    for batch in batches(problem):
+        run = propagate(problem, controls, batch)
+        final = loss.soft_cross_entropy(logits(problem, controls, run.X[-1]), batch.q)
+        total += problem.gamma * scale * float(final.sum())
+        if problem.beta:
+            g = loss.soft_cross_entropy(logits(problem, controls, run.Y), batch.q)
+            total += problem.h * scale * float((weights @ g.sum(axis=-1).T).sum())
+    return total
+
+
+def survey(problem: Problem, controls: Controls) -> Survey:
+    """Evaluate the file once and keep what the checks need."""
+    N, n_d = problem.depth, problem.n_samples
+    weights = np.array(SCHEMES[problem.scheme][1])
+    g, right = np.empty((N + 1, n_d)), np.empty((N + 1, n_d), dtype=bool)
+    final = np.empty((n_d, problem.n_classes))
+    stage_cost, flat = np.zeros((N, len(weights))), np.zeros(N)
+    least, largest = np.inf, 0.0
+    steepest = 1.0 if problem.activation != "sigmoid" else 0.25
+    for batch in batches(problem):
+        run = propagate(problem, controls, batch)
+        z = logits(problem, controls, run.X)
+        g[:, batch.rows] = loss.soft_cross_entropy(z, batch.q)
+        right[:, batch.rows] = loss.is_right(z, batch.labels)
+        final[batch.rows] = z[-1]
+        at_stages = loss.soft_cross_entropy(logits(problem, controls, run.Y), batch.q)
+        stage_cost += at_stages.sum(axis=-1) / n_d
+        size = np.abs(run.V)
+        least, largest = min(least, size.min()), max(largest, size.max())
+        slope = np.abs(problem.sigma.derivatives(run.V, 1)[1])
+        flat += (slope < 1e-3 * steepest).mean(axis=(1, 2, 3)) * (len(batch.s) / n_d)
+    layer_cost = problem.beta * stage_cost @ weights + regularisation(problem, controls)
+    data_cost = g.mean(axis=1)
+    J = problem.h * float(layer_cost.sum()) + problem.gamma * float(data_cost[-1])
+    return Survey(
+        objective=J + ends_cost(problem, controls),
+        layer_cost=layer_cost,
+        data_cost=data_cost,
+        stage_data_cost=stage_cost,
+        g=g,
+        right=right,
+        final_logits=final,
+        least_preactivation=float(least),
+        largest_preactivation=float(largest),
+        saturated=flat,
+    )
+
+
+def kinks(problem: Problem, controls: Controls, found: Survey) -> tuple[int, str]:
+    """Count pre-activations within 1e-9 (1 + max|v|) of a kink and say where the first lies.
+
+    relu, leaky_relu (the slope jumps) and softsign (the second derivative jumps); else (0, "").
+    """
+    threshold = KINK_TOLERANCE * (1.0 + found.largest_preactivation)
+    if problem.activation in activations.SMOOTH or found.least_preactivation > threshold:
+        return 0, ""
+    count, first = 0, None
+    for batch in batches(problem):
+        on = np.abs(propagate(problem, controls, batch).V) <= threshold
+        count += int(on.sum())
+        for k, _, _, unit in np.argwhere(on)[:1]:
+            first = min(first or (k, unit), (k, unit))
+    return count, f"layer {first[0]}, unit {first[1]}"
