@@ -29,7 +29,8 @@ from nn_baseline.ends import initial_lift, initial_readout
 from nn_baseline.evaluate import Layers, evaluate
 from nn_baseline.model import Network
 from nn_baseline.options import Options
-from nn_baseline.train import samples, start_network, train
+from nn_baseline.start import samples, start_network
+from nn_baseline.train import train
 from ocp.problem import Problem
 
 DEPTH, WIDTH = 20, 64
