@@ -12,16 +12,16 @@ reduced Hessian decides.  Reference: Nocedal and Wright, Numerical Optimization,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 
 from . import activations
-from .assembly import assembled_hessian
 from .controls import Controls, flatten, unflatten
+from .curvature import Curvature, by_eigenvalues
 from .problem import Problem
-from .rollout import Trajectory, gradient, objective, reduced_hessian, rollout
+from .rollout import Trajectory, gradient, objective, rollout
 from .solution import Status
 
 KINK_TOLERANCE = 1e-9
@@ -59,10 +59,16 @@ class Optimality:
         return {name: getattr(self, name) for name in names} | {"n_kinks": self.kinks.count}
 
 
-def assess(problem: Problem, controls: Controls, tolerance: float) -> Optimality:
+def assess(
+    problem: Problem,
+    controls: Controls,
+    tolerance: float,
+    curvature: Callable[[Problem, Controls], Curvature] = by_eigenvalues,
+) -> Optimality:
     """Decide what the controls are; see the module's table.
 
     tolerance : on the largest absolute entry of dJ/du, unscaled
+    curvature : how the least eigenvalue and its band are found, one of `ocp.curvature`
     """
     trajectory = rollout(problem, controls, order=2)
     J = float(objective(problem, controls, trajectory))
@@ -86,37 +92,26 @@ def assess(problem: Problem, controls: Controls, tolerance: float) -> Optimality
         )
     if residual > tolerance:
         return Optimality(status=Status.NOT_STATIONARY, **facts)
-    eigenvalues, vectors, band = spectrum(problem, controls)
-    facts |= {"min_curvature": float(eigenvalues[0]), "curvature_band": band}
+    found = curvature(problem, controls)
+    facts |= {"min_curvature": found.least, "curvature_band": found.band}
     if kinks.count:
         message = f"{kinks.count} pre-activations where softsign'' jumps, first at {kinks.where}"
         return Optimality(status=Status.NONSMOOTH, message=message, **facts)
-    if eigenvalues[0] < -band:
-        witness, decrease = descend(problem, controls, vectors[:, 0], J)
+    if found.least < -found.band:
+        witness, decrease = descend(problem, controls, found.vector, J)
         status = Status.SADDLE if decrease > 0 else Status.DEGENERATE
         return Optimality(status=status, witness=witness, witness_decrease=decrease, **facts)
-    if not eigenvalues[0] > band:
+    if not found.least > found.band:
         return Optimality(status=Status.DEGENERATE, **facts)
-    step = -(vectors @ ((vectors.T @ g) / eigenvalues))
+    step = -found.solve(g)
     facts["newton_distance"] = float(np.abs(step).max())
     moved = unflatten(problem, flatten(controls) + step)
     after, _ = gradient(problem, moved)
-    eigenvalues, _, band = spectrum(problem, moved)
-    if not (np.abs(after).max() <= tolerance and eigenvalues[0] > band):
+    found = curvature(problem, moved)
+    if not (np.abs(after).max() <= tolerance and found.least > found.band):
         message = "the conditions do not hold any more after one Newton step"
         return Optimality(status=Status.DEGENERATE, message=message, **facts)
     return Optimality(status=Status.SOLVED, **facts)
-
-
-def spectrum(problem: Problem, controls: Controls) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return (eigenvalues ascending, eigenvectors, band) of the reduced Hessian."""
-    H = assembled_hessian(problem, controls)
-    by_products = reduced_hessian(problem, controls)
-    eigenvalues, vectors = scipy.linalg.eigh(H)
-    norm = max(abs(eigenvalues[0]), abs(eigenvalues[-1]))
-    difference = scipy.linalg.norm(H - 0.5 * (by_products + by_products.T), 2)
-    band = 10 * len(H) * np.finfo(float).eps * norm + difference
-    return eigenvalues, vectors, float(band)
 
 
 def descend(

@@ -1,0 +1,201 @@
+"""The methods of the comparison: each takes a problem, a seed and a tolerance.
+
+A method returns (controls, iterations, what it said).  Cold methods start from the same random
+controls of the seed at full depth; methods with growth from the same ones at depth 5.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from ocp import continuation, fatrop, solvers
+from ocp.controls import Controls, flatten, random_start, unflatten
+from ocp.problem import Problem
+
+Result = tuple[Controls, int, str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """run(problem, seed, tolerance) and how the table calls it; seeds: how many are run."""
+
+    title: str
+    run: object
+    seeds: int
+    points_per_class: int = 97
+    depth: int = 20
+    width: int = 3
+
+
+def grown(name: str, **options) -> object:
+    """Depth growth with a solver of the toolkit."""
+
+    def run(problem: Problem, seed: int, tolerance: float) -> Result:
+        solver = solvers.by_name(name, options=options)
+        growth = continuation.GrowthOptions(tolerance=tolerance, restarts=0)
+        found = continuation.grow(problem, solver, seed=seed, options=growth)
+        return found.controls, found.report.iterations, found.status.name
+
+    return run
+
+
+def cold(name: str, **options) -> object:
+    """One solve at full depth from random controls."""
+
+    def run(problem: Problem, seed: int, tolerance: float) -> Result:
+        solver = solvers.by_name(name, options=options)
+        found = solver(problem, _start(problem, seed), tolerance, lambda progress: None)
+        return found.controls, found.report.iterations, found.status.name
+
+    return run
+
+
+def cold_fatrop(problem: Problem, seed: int, tolerance: float) -> Result:
+    options = fatrop.FatropOptions(tolerance=tolerance)
+    found = fatrop.solve(problem, _start(problem, seed), options=options)
+    return found.controls, found.report.iterations, found.status.name
+
+
+def scipy_lbfgs(problem: Problem, seed: int, tolerance: float) -> Result:
+    """L-BFGS-B, 50 corrections, with the adjoint gradient in NumPy."""
+    from scipy.optimize import minimize
+
+    options = {"maxcor": 50, "maxiter": 200_000, "maxfun": 200_000, "ftol": 0, "gtol": tolerance}
+    start = flatten(_start(problem, seed))
+    found = minimize(_value(problem), start, jac=True, method="L-BFGS-B", options=options)
+    return unflatten(problem, found.x), found.nfev, str(found.message)
+
+
+def scipy_trust_constr(problem: Problem, seed: int, tolerance: float) -> Result:
+    """trust-constr with the adjoint gradient and our fast exact Hessian."""
+    from scipy.optimize import minimize
+
+    from ocp.assembly import assembled_hessian
+
+    found = minimize(
+        _value(problem),
+        flatten(_start(problem, seed)),
+        jac=True,
+        hess=lambda u: assembled_hessian(problem, unflatten(problem, u)),
+        method="trust-constr",
+        options={"gtol": tolerance, "xtol": 1e-16, "maxiter": 100_000},
+    )
+    return unflatten(problem, found.x), found.nit, str(found.message)
+
+
+def torch_lbfgs(problem: Problem, seed: int, tolerance: float) -> Result:
+    """torch.optim.LBFGS, 50 corrections, strong Wolfe line search, float64."""
+    import torch
+
+    from torch_objective import torch_objective
+
+    u = torch.tensor(flatten(_start(problem, seed)), requires_grad=True)
+    J, count = torch_objective(problem), 0
+    method = torch.optim.LBFGS(
+        [u],
+        max_iter=100_000,
+        max_eval=200_000,
+        history_size=50,
+        tolerance_grad=tolerance,
+        tolerance_change=0,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure():
+        nonlocal count
+        count += 1
+        method.zero_grad()
+        value = J(u)
+        value.backward()
+        return value
+
+    method.step(closure)
+    return unflatten(problem, u.detach().numpy()), count, "stopped"
+
+
+def torch_adam(problem: Problem, seed: int, tolerance: float) -> Result:
+    """Adam, float64, full batch, step size 1e-2 decayed to 1e-5 over 30,000 steps."""
+    import torch
+
+    from torch_objective import torch_objective
+
+    u = torch.tensor(flatten(_start(problem, seed)), requires_grad=True)
+    J, steps = torch_objective(problem), 30_000
+    method = torch.optim.Adam([u], lr=1e-2)
+    decay = torch.optim.lr_scheduler.CosineAnnealingLR(method, steps, eta_min=1e-5)
+    for step in range(1, steps + 1):
+        method.zero_grad()
+        J(u).backward()
+        if float(u.grad.abs().max()) <= tolerance:
+            break
+        method.step()
+        decay.step()
+    return unflatten(problem, u.detach().numpy()), step, "stopped"
+
+
+def _start(problem: Problem, seed: int) -> Controls:
+    return random_start(problem, np.random.default_rng(seed))
+
+
+def _value(problem: Problem):
+    """u -> (J, dJ/du) by the toolkit's fast sweeps."""
+    from ocp.sweeps import backward, forward, prepare
+
+    constants = prepare(problem)
+
+    def value(u: np.ndarray):
+        sweep = forward(constants, u)
+        return sweep.objective, backward(constants, sweep).gradient
+
+    return value
+
+
+TEXTBOOK = {"mumps_pivot_order": 7, "nlp_scaling_method": "gradient-based"}
+METHODS = {
+    "structured-growth": Method(
+        title="structured, growth (the default)", run=grown("structured"), seeds=10
+    ),
+    "structured-cold": Method(title="structured, cold", run=cold("structured"), seeds=10),
+    "ipopt-growth": Method(
+        title="(b) IPOPT, the same growth, MUMPS with QAMD", run=grown("ipopt"), seeds=10
+    ),
+    "ipopt-growth-default": Method(
+        title="(b) IPOPT, the same growth, MUMPS as IPOPT sets it",
+        run=grown("ipopt", **TEXTBOOK),
+        seeds=10,
+    ),
+    "ipopt-cold": Method(
+        title="(a) textbook: multiple shooting, IPOPT + MUMPS, cold",
+        run=cold("ipopt", **TEXTBOOK),
+        seeds=3,
+    ),
+    "scipy-lbfgs": Method(title="(c) SciPy L-BFGS-B, cold", run=scipy_lbfgs, seeds=3),
+    "scipy-trust-constr": Method(
+        title="(c) SciPy trust-constr, our Hessian, cold", run=scipy_trust_constr, seeds=3
+    ),
+    "torch-lbfgs": Method(title="(c) PyTorch L-BFGS, cold", run=torch_lbfgs, seeds=3),
+    "torch-adam": Method(title="(c) PyTorch Adam, cold", run=torch_adam, seeds=3),
+    "fatrop-98": Method(
+        title="(c) fatrop, stacked samples, cold, 98 points",
+        run=cold_fatrop,
+        seeds=3,
+        points_per_class=49,
+    ),
+    "structured-growth-98": Method(
+        title="structured, growth, 98 points", run=grown("structured"), seeds=10, points_per_class=49
+    ),
+    "structured-growth-1940": Method(
+        title="structured, growth, 1940 points",
+        run=grown("structured"),
+        seeds=5,
+        points_per_class=970,
+    ),
+    "structured-growth-100": Method(
+        title="structured, growth to N = 100", run=grown("structured"), seeds=10, depth=100
+    ),
+    "structured-growth-wide": Method(
+        title="structured, growth, n = 8", run=grown("structured"), seeds=5, width=8
+    ),
+}
