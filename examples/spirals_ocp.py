@@ -7,7 +7,8 @@ F is the mean soft cross-entropy KL(q(y) || softmax C x) over 194 points, q = p_
 Its minimisers are whole subspaces, u = 0 keeps a state where it is, so once the classes are there
 the cheapest thing to do is nothing: from some layer on the optimal network idles.
 
-    python examples/spirals_ocp.py                  about half a minute on one core
+    python examples/spirals_ocp.py                      a few seconds on one core
+    python examples/spirals_ocp.py --solver ipopt       a minute, by the reference solver
     python examples/spirals_ocp.py --seed 3 --depth 40 --output my_run
 
 The parameter values are our choice.  Theory: arXiv 2405.19013.
@@ -67,7 +68,7 @@ def solve(options: argparse.Namespace, console: Console) -> Solution:
     )
     show.print_cautions(problem)
     solver = solvers.by_name(options.solver, max_iterations=600, max_seconds=240)
-    growth = GrowthOptions(depths=default_depths(depth))
+    growth = GrowthOptions(depths=default_depths(depth), trials=4)
     best = None
     if options.starts < 1:
         raise ValueError(f"--starts is {options.starts}; wanted at least 1")

@@ -27,7 +27,7 @@ _OPTIONS = {  # the fields of nn_baseline.options.Options
     "momentum": (float, 0.0, "sgd only"),
     "decoupled_decay": (float, 0.0, "adamw only; no part of the objective"),
     "epochs": (int, 10, "passes over the samples"),
-    "batch_size": (int, 128, "0: the whole set"),
+    "batch_size": (int, None, "0: the whole set; by default 128, below 1000 samples the whole set"),
     "clip": (float, 0.0, "largest gradient norm; 0: none"),
     "patience": (int, 0, "evaluations without a fall before stopping; 0: never stop"),
     "min_fall": (float, 1e-6, "relative fall of the objective that counts"),
@@ -66,7 +66,8 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--threads", type=int, default=0, help="CPU threads; 0: as torch decides")
     for name, (kind, default, text) in {**_PROBLEM, **_OPTIONS}.items():
         flag = "--" + name.replace("_", "-")
-        c.add_argument(flag, type=kind, default=default, help=f"{text} [{default}]")
+        shown = text if default is None else f"{text} [{default}]"
+        c.add_argument(flag, type=kind, default=default, help=shown)
 
     c = commands.add_parser("eval", help="show a training file layer by layer")
     _file(c)

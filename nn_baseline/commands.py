@@ -42,14 +42,15 @@ def fetch(args: argparse.Namespace, *_) -> int:
 def train(args: argparse.Namespace, problem_keys: tuple, option_keys: tuple) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
-    given = {name: getattr(args, name) for name in option_keys}
-    # refused before anything is read
-    options = Options(**given | {"device": processes.local_device(args.device)})
-    device = available_device(options.device)
-    group = processes.Processes.join(device)
     dataset = data.load(args.dataset, args.data_dir)
     if args.split:
         dataset = dataset.tuning_split(args.split)
+    given = {name: getattr(args, name) for name in option_keys}
+    if args.batch_size is None:
+        given["batch_size"] = _batch_size(len(dataset.labels))
+    options = Options(**given | {"device": processes.local_device(args.device)})
+    options.fits(len(dataset.labels))
+    group = processes.Processes.join(available_device(options.device))
     problem = problem_of(dataset, args, {name: getattr(args, name) for name in problem_keys})
     network = start_network(problem, options)
     show = _Show(Console(soft_wrap=True), quiet=not group.first)
@@ -106,11 +107,11 @@ def crop(args: argparse.Namespace, *_) -> int:
         cut = cropping.keep(network, layers)
         found.append(cropping.compare(network, cut, kind, layers, *shown))
         if args.fine_tune:
-            run_training(cut, _short(args, args.fine_tune))
+            run_training(cut, _short(args, args.fine_tune, len(labels)))
             found.append(cropping.compare(network, cut, f"{kind} + tuned", layers, *shown))
     for k in depths if args.fresh else []:
         epochs = cropping.equal_budget_epochs(network.problem, args.fresh, k)
-        options = _short(args, epochs)
+        options = _short(args, epochs, len(labels))
         fresh = start_network(_fresh_problem(network.problem, k), options)
         run_training(fresh, options)
         kind = f"fresh {k}, {epochs} epochs"
@@ -255,7 +256,7 @@ def _crop_table(found: list[cropping.Crop], title: str) -> Table:
     table = Table(title=title)
     for heading in (
         *("network", "layers", "max |dz|", "flipped", "accuracy [%]", "lost [points]"),
-        *("multiply-adds saved [%]", "parameters saved [%]", f"latency of {full.batch} [ms]"),
+        *("work saved [%]", "parameters saved [%]", f"ms for {full.batch}"),
     ):
         table.add_column(heading, justify="right")
     for c in found:
@@ -273,12 +274,16 @@ def _crop_table(found: list[cropping.Crop], title: str) -> Table:
     return table
 
 
-def _short(args: argparse.Namespace, epochs: int) -> Options:
+def _batch_size(n_samples: int) -> int:
+    return 128 if n_samples >= 1000 else 0
+
+
+def _short(args: argparse.Namespace, epochs: int, n_samples: int) -> Options:
     return Options(
         lr=args.lr,
         schedule="cosine",
         epochs=epochs,
-        batch_size=128,
+        batch_size=_batch_size(n_samples),
         evaluate_every=0,
         dtype="float32",
     )

@@ -30,6 +30,12 @@ def parser() -> argparse.ArgumentParser:
     solve.add_argument(
         "--warm", action="store_true", help="start from FILE's controls (and its costate)"
     )
+    solve.add_argument(
+        "--trials",
+        type=int,
+        default=4,
+        help="random starts solved at the first two depths; the best goes on (4)",
+    )
     _solver_arguments(solve)
 
     polish = verbs.add_parser("polish", help="solve from FILE's controls, then Newton to rounding")
@@ -46,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
 def _solver_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--output", type=Path, required=True, help="training file to write")
     verb.add_argument("--data", type=Path, help="file with the inputs, where FILE refers to one")
-    verb.add_argument("--solver", default=None, help="ipopt")
+    verb.add_argument("--solver", default=None, help="structured (default), ipopt or fatrop")
     verb.add_argument("--seed", type=int, default=0, help="seed of random controls (0)")
     verb.add_argument("--tolerance", type=float, default=1e-8, help="on max|dJ/du| (1e-8)")
     verb.add_argument("--max-iterations", type=int, default=3000, help="in each solve (3000)")

@@ -64,7 +64,7 @@ def _no_controls(problem: Problem) -> Controls:
     return random_start(problem, np.random.default_rng(0), 0.0)
 
 
-def _solver(options: argparse.Namespace) -> continuation.Solver:
+def _solver(options: argparse.Namespace, costate: np.ndarray | None = None) -> continuation.Solver:
     chosen = {}
     for item in options.option:
         name, separator, value = item.partition("=")
@@ -76,6 +76,7 @@ def _solver(options: argparse.Namespace) -> continuation.Solver:
         max_iterations=options.max_iterations,
         max_seconds=options.max_seconds,
         options=chosen,
+        costate=costate,
     )
 
 
@@ -90,11 +91,15 @@ def _literal(value: str) -> object:
 
 
 def _solve(options: argparse.Namespace, content: files.TrainingFile, report: Report) -> Solution:
-    problem, solver = content.problem, _solver(options)
+    problem = content.problem
     if options.warm:
+        solver = _solver(options, content.costate)
         return solver(problem, content.controls, options.tolerance, report)
+    solver = _solver(options)
     depths = (problem.depth,) if options.cold else None
-    growth = continuation.GrowthOptions(tolerance=options.tolerance, depths=depths)
+    growth = continuation.GrowthOptions(
+        tolerance=options.tolerance, depths=depths, trials=1 if options.cold else options.trials
+    )
     return continuation.grow(problem, solver, seed=options.seed, options=growth, report=report)
 
 

@@ -8,6 +8,7 @@ needs few iterations there, because from the turnpike on the appended layers hav
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ class GrowthOptions:
     start_scale : standard deviation of the random controls at the first depth
     append_scale : standard deviation of the controls of new layers
     insert_at : where new layers go, None at the end, else before this layer
+    trials : how many random starts are solved at the first two depths; the best one goes on.
+        The objective at the second depth all but decides the final one (correlation .92 over 16
+        seeds of the spirals), and shallow solves cost little
     intermediate_tolerance : on the gradient at all depths but the last
     tolerance : on the gradient at the last depth
     escapes : how many saddles to leave at each depth
@@ -42,6 +46,7 @@ class GrowthOptions:
     start_scale: float = 0.5
     append_scale: float = 1e-2
     insert_at: int | None = None
+    trials: int = 1
     intermediate_tolerance: float = 1e-6
     tolerance: float = 1e-8
     escapes: int = 5
@@ -52,6 +57,10 @@ class GrowthOptions:
             value = getattr(self, name)
             if not (np.isfinite(value) and value > 0):
                 raise ValueError(f"{name} is {value!r}; wanted a number above 0")
+        for name, least in (("trials", 1), ("escapes", 0), ("restarts", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} is {value!r}; wanted an integer of at least {least}")
         if self.depths is not None and (
             not self.depths or self.depths[0] < 1 or (np.diff(self.depths) <= 0).any()
         ):
@@ -86,7 +95,13 @@ def grow(
         raise ValueError(f"depths end at {depths[-1]}; wanted the problem's {problem.depth}")
     for attempt in range(options.restarts + 1):
         rng = np.random.default_rng([seed, attempt])
-        best, iterations, trace = _climb(problem, solver, depths, start, options, rng, report)
+        climb = functools.partial(_climb, problem, solver, options=options, report=report)
+        tolerances = [options.intermediate_tolerance] * (len(depths) - 1) + [options.tolerance]
+        stages = list(zip(depths, tolerances, strict=True))
+        if start is None and options.trials > 1:
+            best, iterations, trace = _best_of_trials(climb, stages, [seed, attempt], options)
+        else:
+            best, iterations, trace = climb(stages, start, rng=rng)
         spent, traces = spent + iterations, traces + trace
         if best.status in (Status.SOLVED, Status.INTERRUPTED) or attempt == options.restarts:
             break
@@ -191,17 +206,15 @@ def smoothed_relu(
     return (*path, judged)
 
 
-def _climb(problem, solver, depths, start, options, rng, report):
-    """One way up; returns the last solution, all iterations and the whole trace."""
+def _climb(problem, solver, stages, start, *, options, rng, report):
+    """One way up the (depth, tolerance) stages; the last solution, all iterations, the trace."""
     controls, iterations, trace = start, 0, ()
-    for depth in depths:
+    for depth, tolerance in stages:
         stage = problem.with_(depth=depth)
         if controls is None:
             controls = random_start(stage, rng, options.start_scale)
         else:
             controls = extend(stage, controls, rng, options.append_scale, options.insert_at)
-        last = depth == depths[-1]
-        tolerance = options.tolerance if last else options.intermediate_tolerance
         solution = solver(stage, controls, tolerance, report)
         iterations += solution.report.iterations
         trace += solution.report.trace
@@ -211,12 +224,30 @@ def _climb(problem, solver, depths, start, options, rng, report):
             solution = escape(solution, solver, report)
             iterations += solution.report.iterations
             trace += solution.report.trace
-        if solution.status is not Status.SOLVED and (
-            last or solution.status not in (Status.DEGENERATE, Status.NOT_STATIONARY)
-        ):
-            return solution, iterations, trace
+        if solution.status not in (Status.SOLVED, Status.DEGENERATE, Status.NOT_STATIONARY):
+            break
         controls = solution.controls
     return solution, iterations, trace
+
+
+def _best_of_trials(climb, stages, seeds, options):
+    """Climb two stages from several random starts and all the way from the best of them."""
+    first, rest = stages[:2], stages[2:]
+    iterations, trace, found = 0, (), []
+    for trial in range(options.trials):
+        # the first trial is what a single one would be
+        rng = np.random.default_rng(seeds + ([trial] if trial else []))
+        solution, count, lines = climb(first, None, rng=rng)
+        iterations, trace = iterations + count, trace + lines
+        found.append((solution.status is not Status.SOLVED, solution.report.objective, trial))
+        if found[-1] == min(found):
+            best, its_rng = solution, rng
+        if solution.status is Status.INTERRUPTED:
+            return best, iterations, trace
+    if not rest or best.status is not Status.SOLVED:
+        return best, iterations, trace
+    solution, count, lines = climb(rest, best.controls, rng=its_rng)
+    return solution, iterations + count, trace + lines
 
 
 def _idle_extension(

@@ -104,7 +104,9 @@ def solve(
     controls = packing.unpack(w)[0] if np.isfinite(w).all() else start
     facts = assess(problem, controls, options.tolerance)
     string = str(stats.get("return_status", stats.get("unified_return_status", "")))
-    iterations = int(stats.get("iterations_count", stats.get("fatrop", {}).get("iterations_count", 0)))
+    iterations = int(
+        stats.get("iterations_count", stats.get("fatrop", {}).get("iterations_count", 0))
+    )
     if facts.status is Status.NOT_STATIONARY and iterations >= options.max_iterations:
         facts = dataclasses.replace(facts, status=Status.ITERATION_LIMIT)
     record = SolveReport(

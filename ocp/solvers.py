@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
+
+import numpy as np
+
 from .continuation import Solver
 from .controls import Controls
 from .problem import Problem
 from .progress import Report
 from .solution import Solution
 
-NAMES = ("ipopt",)
-DEFAULT = "ipopt"
+NAMES = ("structured", "ipopt", "fatrop")
+DEFAULT = "structured"
 
 
 def by_name(
@@ -18,26 +23,41 @@ def by_name(
     max_iterations: int = 3000,
     max_seconds: float = 3600.0,
     options: dict[str, object] | None = None,
+    costate: np.ndarray | None = None,
 ) -> Solver:
     """Return the solver called `name`.
 
-    options : further options in the solver's own words (IPOPT's names for "ipopt")
+    max_seconds : fatrop has no limit on time
+    options : further options in the solver's own words: IPOPT's and fatrop's names, or the fields
+        of `ocp.structured.StructuredOptions`
+    costate : warm start of IPOPT's multipliers, (N+1, n_d, n); the others have none
 
     Raises
     ------
-    ValueError : the name or an option is unknown
+    ValueError : the name or an option is unknown or of the wrong type
     """
     if name not in NAMES:
         raise ValueError(f"solver is {name!r}; wanted one of {', '.join(NAMES)}")
-    from . import ipopt
+    method = importlib.import_module(f".{name}", __package__)
+    limits = {"max_iterations": max_iterations, "max_seconds": max_seconds}
+    extra: dict[str, object] = {}
+    if name == "structured":
+        make, own = method.StructuredOptions, dict(options or {})
+        known = {f.name for f in dataclasses.fields(make)} - {"tolerance", *limits}
+        for key in own:
+            if key not in known:
+                raise ValueError(
+                    f"unknown option {key!r} of the structured solver;"
+                    f" wanted one of {', '.join(sorted(known))}"
+                )
+    elif name == "ipopt":
+        make, own, extra = method.IpoptOptions, {"ipopt": options or {}}, {"costate": costate}
+    else:
+        make, own = method.FatropOptions, {"fatrop": options or {}}
+        del limits["max_seconds"]
 
     def solve(problem: Problem, start: Controls, tolerance: float, report: Report) -> Solution:
-        chosen = ipopt.IpoptOptions(
-            tolerance=tolerance,
-            max_iterations=max_iterations,
-            max_seconds=max_seconds,
-            ipopt=options or {},
-        )
-        return ipopt.solve(problem, start, options=chosen, report=report)
+        chosen = make(tolerance=tolerance, **limits, **own)
+        return method.solve(problem, start, options=chosen, report=report, **extra)
 
     return solve

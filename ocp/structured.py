@@ -255,9 +255,7 @@ class _Dense:
 def _model(constants: Constants, sweep: Forward, adjoint: Backward, options: StructuredOptions):
     if constants.problem.n_decision <= options.dense_limit:
         return _Dense(H=hessian(constants, sweep, adjoint), g=adjoint.gradient)
-    return krylov.Products(
-        problem=constants.problem, controls=sweep.controls, g=adjoint.gradient
-    )
+    return krylov.Products(problem=constants.problem, controls=sweep.controls, g=adjoint.gradient)
 
 
 def _line(problem: Problem, index: int, state: _State, seconds: float) -> Iteration:

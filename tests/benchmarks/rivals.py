@@ -88,7 +88,6 @@ def scipy_trust_constr(problem: Problem, seed: int, tolerance: float) -> Result:
 def torch_lbfgs(problem: Problem, seed: int, tolerance: float) -> Result:
     """torch.optim.LBFGS, 50 corrections, strong Wolfe line search, float64."""
     import torch
-
     from torch_objective import torch_objective
 
     u = torch.tensor(flatten(_start(problem, seed)), requires_grad=True)
@@ -118,7 +117,6 @@ def torch_lbfgs(problem: Problem, seed: int, tolerance: float) -> Result:
 def torch_adam(problem: Problem, seed: int, tolerance: float) -> Result:
     """Adam, float64, full batch, step size 1e-2 decayed to 1e-5 over 30,000 steps."""
     import torch
-
     from torch_objective import torch_objective
 
     u = torch.tensor(flatten(_start(problem, seed)), requires_grad=True)
@@ -184,7 +182,10 @@ METHODS = {
         points_per_class=49,
     ),
     "structured-growth-98": Method(
-        title="structured, growth, 98 points", run=grown("structured"), seeds=10, points_per_class=49
+        title="structured, growth, 98 points",
+        run=grown("structured"),
+        seeds=10,
+        points_per_class=49,
     ),
     "structured-growth-1940": Method(
         title="structured, growth, 1940 points",

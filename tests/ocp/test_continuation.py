@@ -114,6 +114,31 @@ def test_growth_options_are_validated():
     assert default_depths(3) == (3,)
 
 
+def test_the_best_of_several_shallow_starts_goes_on():
+    problem = spirals(8, depth=5)
+    seen = []
+
+    def solver(stage, controls, tolerance, report):
+        solution = SOLVER(stage, controls, tolerance, report)
+        seen.append((stage.depth, controls, solution))
+        return solution
+
+    options = GrowthOptions(depths=(2, 3, 5), trials=3)
+    found = grow(problem, solver, seed=4, options=options)
+    assert [depth for depth, _, _ in seen if depth == 2] == [2, 2, 2]
+    at_three = [s for depth, _, s in seen if depth == 3 and s.status is Status.SOLVED]
+    best = min(at_three, key=lambda s: s.report.objective)
+    (start,) = [u for depth, u, _ in seen if depth == 5]
+    assert np.array_equal(start.A[:3], best.controls.A)
+    assert found.report.iterations == sum(s.report.iterations for _, _, s in seen)
+    single = []
+    grow(problem, lambda *a: single.append(a[1]) or SOLVER(*a), seed=4,
+         options=GrowthOptions(depths=(2, 3, 5)))  # fmt: skip
+    assert np.array_equal(single[0].A, seen[0][1].A)
+    with pytest.raises(ValueError, match="trials is 0"):
+        GrowthOptions(trials=0)
+
+
 def test_an_interruption_on_the_way_up_returns_the_idle_extension():
     problem = spirals(6, depth=8)
 

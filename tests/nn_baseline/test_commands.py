@@ -1,0 +1,138 @@
+"""The command line: tables, exit codes, one clear sentence on bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nn_baseline import checkpoint
+from nn_baseline.__main__ import _OPTIONS, _PROBLEM, main, parser
+from nn_baseline.options import Options
+from ocp import controls, files, rollout
+from ocp.problem import Problem
+
+ROOT = Path(__file__).parents[2]
+SMALL = ["--depth", "4", "--width", "3", "--batch-size", "0", "--dtype", "float64"]
+
+
+def train(folder, *more):
+    return main(["train", "moons", "--output", str(folder), "--epochs", "5", *SMALL, *more])
+
+
+def test_the_parser_knows_the_fields_of_the_options_and_the_statement():
+    assert tuple(_OPTIONS) == Options.__slots__
+    assert set(_PROBLEM) <= set(Problem.__slots__)
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from nn_baseline.__main__ import parser; parser().format_help();"
+        "print([m for m in ('numpy', 'torch', 'rich', 'scipy') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+    for command in ("fetch", "train", "eval", "crop", "export"):
+        with pytest.raises(SystemExit) as stop:
+            parser().parse_args([command, "--help"])
+        assert stop.value.code == 0
+
+
+def test_a_training_is_trained_shown_cropped_and_exported(tmp_path, capsys):
+    assert train(tmp_path / "run", "--lr", "0.01") == 0
+    out = capsys.readouterr().out
+    assert "Layer by layer" in out and "All epochs are done." in out
+    file = str(tmp_path / "run" / checkpoint.TRAINING_FILE)
+
+    assert main(["eval", file, "--json", str(tmp_path / "eval.json")]) == 0
+    numbers = json.loads((tmp_path / "eval.json").read_text())["training"]
+    content = files.load(file)
+    reference = rollout.objective(content.problem, content.controls)
+    assert numbers["objective"] == pytest.approx(float(reference), abs=1e-12)
+
+    cropped = str(tmp_path / "cropped.safetensors")
+    command = ["crop", file, "--keep", "2", "--fine-tune", "1", "--fresh", "1"]
+    assert main([*command, "--output", cropped, "--json", str(tmp_path / "crop.json")]) == 0
+    kinds = [c["kind"] for c in json.loads((tmp_path / "crop.json").read_text())]
+    assert kinds[0] == "full" and "prefix 2" in kinds and "prefix 2 + tuned" in kinds
+    assert any(kind.startswith("fresh 2") for kind in kinds)
+    cut = files.load(cropped)
+    # crops are made in float32
+    assert np.allclose(cut.controls.A, content.controls.A[:2], rtol=1e-6)
+
+    assert main(["export", file, "--output", str(tmp_path / "trace")]) == 0
+    assert (tmp_path / "trace").exists()
+
+
+def test_resuming_continues(tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train(whole, "--schedule", "constant", "--epochs", "7") == 0
+    assert train(parts, "--schedule", "constant") == 0
+    assert train(parts, "--schedule", "constant", "--epochs", "7", "--resume") == 0
+    one, two = (files.load(f / checkpoint.TRAINING_FILE).controls for f in (whole, parts))
+    assert np.array_equal(controls.flatten(one), controls.flatten(two))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "imagenet", "--output", "x"], "unknown dataset 'imagenet'"),
+        (["train", "mnist", "--output", "x"], "fetch mnist"),
+        (["train", "moons", "--output", "x", "--p-d", "0.4"], "p_d is 0.4"),
+        (["train", "moons", "--output", "x", "--batch-size", "1000"], "batch_size is 1000"),
+        (["train", "moons", "--output", "x", "--lift", "cubic"], "lift is 'cubic'"),
+        (["train", "moons", "--output", "x", "--trained", "readout"], "with 'layers'"),
+        (["train", "moons", "--output", "x", "--resume"], "is not there"),
+        (["eval", "nowhere.safetensors"], "No such file"),
+        (["fetch", "cifar", "--data-dir", "x"], "nothing to fetch"),
+    ],
+)
+def test_bad_input_ends_with_one_sentence(tmp_path, monkeypatch, capsys, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert words in err and len(err.strip().splitlines()) == 1
+
+
+def test_cuda_is_asked_for_in_vain(tmp_path, capsys):
+    if torch.cuda.is_available():
+        pytest.skip("CUDA is there")
+    assert train(tmp_path, "--device", "cuda") == 2
+    assert "0 CUDA devices" in capsys.readouterr().err
+
+
+def test_divergence_exits_with_1(tmp_path, capsys):
+    options = ["--activation", "identity", "--optimizer", "sgd", "--lr", "1e40", "--epochs", "90"]
+    assert train(tmp_path, *options, "--schedule", "constant") == 1
+    assert "not finite at step" in " ".join(capsys.readouterr().out.split())
+
+
+def test_ctrl_c_stops_cleanly_and_keeps_what_it_has(tmp_path):
+    command = [sys.executable, "-m", "nn_baseline", "train", "moons", *SMALL]
+    process = subprocess.Popen(
+        [*command, "--output", str(tmp_path), "--epochs", "1000000"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    log = tmp_path / checkpoint.LOG_FILE
+    for _ in range(1200):
+        if log.exists() and log.stat().st_size > 1000:
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "Interrupted; resume" in " ".join(out.split()) and "Traceback" not in err
+    kept = files.load(tmp_path / checkpoint.TRAINING_FILE)
+    assert kept.origin["status"] == "INTERRUPTED"
