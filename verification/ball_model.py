@@ -126,36 +126,27 @@ def gradient_and_hessian(
     T = balls.zeros(n_d, n, 0)
     S = len(model.a)
     for k in reversed(range(problem.depth)):
+        here = slice(k * S, k * S + S)
+        Phi, steps = _layer(model, A[k], None if W is None else W[k], stages[here], t, m)
         local = balls.zeros(n_d, n + t + m, n + t + m)
-        identity = _end_jacobian(n_d, n, t + m)
-        step, dK = balls.zeros(n_d, n, n + t + m), None
-        for stage, kappa in zip(stages[k * S : k * S + S], kappas[k * S : k * S + S], strict=True):
-            s = stage.s
-            J = identity if dK is None or s == 0 else identity + (model.h * model.a[s]) * dK
-            V = _left(A[k], J) + _bilinear(stage.X, n, n + t, m, bias=True)
-            dsigma = stage.sigma[1][:, :, None] * V
+        for stage, kappa, (J, V, dsigma) in zip(stages[here], kappas[here], steps, strict=True):
             eta = kappa if W is None else balls.matmul(kappa, W[k])
             local = local + _squares(V, eta * stage.sigma[2])
             local = local + _cross(J, eta * stage.sigma[1], n + t)
-            dK = dsigma
             if W is not None:
                 local = local + _cross(dsigma, kappa, n + t + n * n + n)
-                outer = _bilinear(stage.sigma[0], n, n + t + n * n + n, m - n * n - n, bias=False)
-                dK = _left(W[k], dsigma) + outer
             if problem.beta:
-                weight = model.h * model.w[s]
+                weight = model.h * model.w[stage.s]
                 local = local + _loss_hessian(model, C, c, stage.X, J, weight, readout)
-            step = step + model.w[s] * dK
-        Phi = identity + model.h * step
         full = np.concatenate([Phi, _theta_rows(n_d, n, t, m)], axis=1)
         local = local + balls.matmul(_transpose(full), balls.matmul(P, full))
         P = local[:, : n + t, : n + t]
-        here, later = slice(k * m, k * m + m), slice(k * m + m, problem.depth * m)
-        H[here, here] = local[:, n + t :, n + t :].sum(axis=0)
-        _put(H, here, readout, local[:, n + t :, n : n + t].sum(axis=0))
+        own, later = slice(k * m, k * m + m), slice(k * m + m, problem.depth * m)
+        H[own, own] = local[:, n + t :, n + t :].sum(axis=0)
+        _put(H, own, readout, local[:, n + t :, n : n + t].sum(axis=0))
         if later.start < later.stop:
             Phi_u = Phi[:, :, n + t :].reshape(n_d * n, m)
-            _put(H, here, later, balls.matmul(Phi_u.T, T.reshape(n_d * n, -1)))
+            _put(H, own, later, balls.matmul(Phi_u.T, T.reshape(n_d * n, -1)))
             earlier = balls.matmul(_transpose(Phi[:, :, :n]), T)
         else:
             earlier = T
@@ -185,6 +176,28 @@ class Parts(NamedTuple):
     e: np.ndarray
     C: np.ndarray
     c: np.ndarray
+
+
+def _layer(model: BallModel, A, W, stages: list[BallStage], t: int, m: int):
+    """Jacobian of one layer in (x, theta, u_k), (n_d, n, n + t + m), and of each stage (J, V, S):
+    of the stage point, of the pre-activation and of sigma, same shape."""
+    n_d, n = stages[0].X.shape
+    identity = _end_jacobian(n_d, n, t + m)
+    step = dK = None
+    found = []
+    for stage in stages:
+        J = identity if dK is None else identity + (model.h * model.a[stage.s]) * dK
+        V = _left(A, J) + _bilinear(stage.X, n, n + t, m, bias=True)
+        dsigma = stage.sigma[1][:, :, None] * V
+        found.append((J, V, dsigma))
+        dK = dsigma
+        if W is not None:
+            before = n + t + n * n + n
+            outer = _bilinear(stage.sigma[0], n, before, m - n * n - n, bias=False)
+            dK = _left(W, dsigma) + outer
+        weighted = model.w[stage.s] * dK
+        step = weighted if step is None else step + weighted
+    return identity + model.h * step, found
 
 
 def _parts(problem: Problem, u: np.ndarray) -> Parts:
@@ -371,6 +384,31 @@ def _add_outer(g: np.ndarray, where: slice, adjoint: np.ndarray, X: np.ndarray) 
     if where.start < where.stop:
         parts = [balls.matmul(adjoint.T, X).ravel(), adjoint.sum(axis=0)]
         g[where] = g[where] + np.concatenate(parts)
+
+
+def final_states(model: BallModel, u: np.ndarray) -> np.ndarray:
+    """Return an enclosure of x_N over the box u, (n_d, n)."""
+    return _states(model, u, order=0)[0]
+
+
+def final_jacobian(model: BallModel, u: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return an enclosure of d(rows x_N)/du_k for all layers over the box u, (n_d, r, N m).
+
+    rows : (r, n) object array; trained ends are held fixed
+    """
+    problem = model.problem
+    _, stages = _states(model, u, order=1)
+    q = _parts(problem, u)
+    n, m, n_d, S = problem.width, layer_size(problem), problem.n_samples, len(model.a)
+    found = np.empty((n_d, len(rows), problem.depth * m), dtype=object)
+    sweep = np.empty((n_d, *rows.shape), dtype=object)
+    sweep[...] = rows
+    for k in reversed(range(problem.depth)):
+        W = None if q.W is None else q.W[k]
+        Phi, _ = _layer(model, q.A[k], W, stages[k * S : k * S + S], 0, m)
+        found[:, :, k * m : k * m + m] = balls.matmul(sweep, Phi[:, :, n:])
+        sweep = balls.matmul(sweep, Phi[:, :, :n])
+    return found
 
 
 def _put(H: np.ndarray, rows: slice, columns: slice, block: np.ndarray) -> None:

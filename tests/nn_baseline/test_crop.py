@@ -63,8 +63,8 @@ def test_the_best_layers_are_found_where_the_others_idle(make_problem):
         y = z.argmax(dim=1)
     kept = crop.best(network, 3, x, y)
     cut = crop.keep(network, kept)
-    full_cost = float(network.data_costs(network.states(x)[-1:], y))
-    assert float(cut.data_costs(cut.states(x)[-1:], y)) <= full_cost + 1e-12
+    full_cost = float(network.data_costs(network.states(x)[-1:], y).detach())
+    assert float(cut.data_costs(cut.states(x)[-1:], y).detach()) <= full_cost + 1e-12
 
 
 def test_the_greedy_choice_of_one_removal_is_the_best_of_all(make_problem):
@@ -74,7 +74,7 @@ def test_the_greedy_choice_of_one_removal_is_the_best_of_all(make_problem):
     for out in range(5):
         layers = [k for k in range(5) if k != out]
         cut = crop.keep(network, layers)
-        costs[tuple(layers)] = float(cut.data_costs(cut.states(x)[-1:], y))
+        costs[tuple(layers)] = float(cut.data_costs(cut.states(x)[-1:], y).detach())
     assert costs[kept] == min(costs.values())
 
 
