@@ -58,13 +58,11 @@ def test_the_best_layers_are_found_where_the_others_idle(make_problem):
         for k in (0, 3):
             network.A[k].zero_()
             network.b[k].zero_()
-    z = network.logits(network.states(x)[-1])
-    with torch.no_grad():  # labels that the three working layers predict
-        y = z.argmax(dim=1)
+    y = network.logits(network.states(x)[-1]).argmax(dim=1)  # what the working layers predict
     kept = crop.best(network, 3, x, y)
     cut = crop.keep(network, kept)
-    full_cost = float(network.data_costs(network.states(x)[-1:], y).detach())
-    assert float(cut.data_costs(cut.states(x)[-1:], y).detach()) <= full_cost + 1e-12
+    cost = lambda net: net.data_costs(net.states(x)[-1:], y).item()  # noqa: E731
+    assert cost(cut) <= cost(network) + 1e-12
 
 
 def test_the_greedy_choice_of_one_removal_is_the_best_of_all(make_problem):
@@ -74,7 +72,7 @@ def test_the_greedy_choice_of_one_removal_is_the_best_of_all(make_problem):
     for out in range(5):
         layers = [k for k in range(5) if k != out]
         cut = crop.keep(network, layers)
-        costs[tuple(layers)] = float(cut.data_costs(cut.states(x)[-1:], y).detach())
+        costs[tuple(layers)] = cut.data_costs(cut.states(x)[-1:], y).item()
     assert costs[kept] == min(costs.values())
 
 
