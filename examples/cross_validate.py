@@ -93,7 +93,8 @@ def train(problem: Problem, steps: int, lr: float, seed: int) -> Controls:
     import torch
 
     from nn_baseline.options import Options
-    from nn_baseline.train import start_network, train
+    from nn_baseline.start import start_network
+    from nn_baseline.train import train
     from ocp.controls import random_start
 
     torch.set_num_threads(1)

@@ -33,7 +33,7 @@ class Gap:
     """A checkpoint before and after polishing, beside the optima that are known.
 
     objective, gradient : J and |dJ/du|_inf before;  polished_objective, polished_gradient : after
-    moved : |u' - u|_inf, at `moved_where`;  moved_norm : |u' - u|_2, to be read beside `norm`, |u|_2
+    moved : |u' - u|_inf, at `moved_where`;  moved_norm : |u' - u|_2, beside which `norm` is |u|_2
     optimum : index of the optimum that the polished point is, up to `symmetry`; -1 for none
     separation : distance to the nearest of the optima, |.|_inf, over the symmetries
     best : lowest objective among the optima and the polished point;  best_optimum : its index,
@@ -90,7 +90,7 @@ def gap(
     separation, symmetry = apart[nearest]
     same = separation <= SAME and abs(J - values[nearest]) <= SAME_VALUE * max(1.0, abs(J))
     lowest = int(np.argmin(values))
-    new_best = not same and J < values[lowest]
+    new_best = not same and values[lowest] > J
     before_u, after_u = flatten(trained), flatten(after)
     step = np.abs(after_u - before_u)
     found = Gap(
