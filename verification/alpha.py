@@ -84,7 +84,7 @@ def on_circle(s: np.ndarray, t: np.ndarray, n_classes: int, p_d: float) -> np.nd
     mean = p_d * true + eps * (one + m * rest)
     true, one, rest = true - mean, one - mean, rest - mean
     # log E e^d = log(1 + E phi(-d)), d centred: no cancellation near 0; far away the usual form
-    clip = lambda d: np.clip(d, -30.0, 30.0)  # noqa: E731
+    clip = lambda d: np.minimum(d, 30.0)  # noqa: E731
     near = np.log1p(p_d * phi(-clip(true)) + eps * (phi(-clip(one)) + m * phi(-clip(rest))))
     top = np.maximum(np.maximum(true, one), rest)
     far = np.log(p_d * np.exp(true - top) + eps * (np.exp(one - top) + m * np.exp(rest - top)))

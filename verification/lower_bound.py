@@ -264,13 +264,10 @@ def _dynamic_program(problem: Problem, s: np.ndarray, F: np.ndarray, beyond: flo
         data[stage] = np.minimum(np.ceil(top / s[1] + 1e-9), G + 1) if s[1] > 0 else 0
         if polynomial == (1.0,):
             data[stage] = 0
-    first = True
-    for k in reversed(range(N)):
+    for _ in range(N):
         later = np.concatenate([V, np.full(G + 2, V_beyond)])
         new = np.full(G + 1, np.inf)
         for m in range(G + 1):
-            if first is False and cost[m] > V[0] + cost[0]:
-                pass
             value = cost[m] + later[index + m + 1]
             if beta:
                 for w, jump in zip(_WEIGHTS[problem.scheme], data[:, m], strict=True):
@@ -288,7 +285,6 @@ def _dynamic_program(problem: Problem, s: np.ndarray, F: np.ndarray, beyond: flo
         still = V + (h * beta * sum(_WEIGHTS[problem.scheme])) * padded[: G + 1]
         V = np.minimum(new, still) * (1.0 - (8 + N) * _SLACK)
         V_beyond = (V_beyond + h * beta * beyond) * (1.0 - (8 + N) * _SLACK)
-        first = False
     return float(max(V[0], 0.0))
 
 

@@ -213,16 +213,20 @@ def gauss_newton(
     problem: Problem,
     controls: Controls,
     progress: Callable[[str], None] = lambda text: None,
-    iterations: int = 200,
+    iterations: int = 100,
 ) -> tuple[np.ndarray, float]:
     """Levenberg-Marquardt on |E(u)|^2 with shortest steps: (u of the layers, largest |E|)."""
     m = layer_size(problem)
     u = flatten(controls)[: problem.depth * m].copy()
     values, jacobian = equations_and_jacobian(problem, controls, u)
-    damping = 1e-2
+    damping, before = 1e-2, math.inf
     for iteration in range(iterations):
         if iteration % 20 == 0:
+            size = float(np.linalg.norm(values))
             progress(f"reachability: Gauss-Newton, residual {np.abs(values).max():.1e}")
+            if size > before / 3:
+                break  # it crawls: what is left needs thousands of steps
+            before = size
         if np.abs(values).max() <= 1e-14 or damping > 1e12:
             break
         gram = jacobian @ jacobian.T
@@ -248,7 +252,8 @@ def gauss_newton(
 def _prove(problem: Problem, controls: Controls, u: np.ndarray, facts: dict) -> Reachability:
     """Krawczyk's test around u after polishing it in ball arithmetic."""
     from .ball_activations import ContainsKink
-    from .ball_model import ball_model, final_jacobian, objective
+    from .ball_hessian import final_jacobian
+    from .ball_model import ball_model, objective
 
     refused = lambda reason: Reachability(certified=False, reason=reason, **facts)  # noqa: E731
     values, jacobian = equations_and_jacobian(problem, controls, u)

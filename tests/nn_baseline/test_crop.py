@@ -7,7 +7,7 @@ import torch
 from nn_baseline import crop
 from nn_baseline.evaluate import control_norms, evaluate, is_right, turnpike_entry
 from nn_baseline.model import Network
-from ocp import loss, rollout
+from ocp import depth, loss, rollout
 
 
 def arranged(make_problem, seed=1):
@@ -112,6 +112,15 @@ def test_the_layer_table_is_the_references(make_problem, seed):
     )
     assert layers.control_norm == pytest.approx(u.norms(), rel=1e-13)
     assert np.array_equal(layers.accuracy, loss.is_right(z, problem.labels).mean(axis=1))
+
+
+@pytest.mark.parametrize("seed", range(0, 120, 3))
+def test_the_entry_is_the_one_of_the_exact_room(make_problem, seed):
+    problem, u = make_problem(seed)
+    x, y = torch.tensor(problem.inputs), torch.tensor(problem.labels)
+    found = evaluate(Network(problem, u), x, y).entry
+    if depth.least_data_cost(problem, u) == 0.0:  # else the readout lacks rank, and l* is above 0
+        assert found == depth.entry_layer(problem, u)
 
 
 def test_a_tie_and_nan_are_no_right_answers():
