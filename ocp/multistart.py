@@ -51,7 +51,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class MultiStart:
-    """All starts by seed, and the distinct minima, best first, each with the seeds that found it."""
+    """All starts, and the distinct minima, best first, each with the seeds that found it."""
 
     starts: tuple[Start, ...]
     optima: tuple[tuple[Start, tuple[int, ...]], ...]
@@ -133,8 +133,8 @@ def solve_seed(
         depth_used=used,
         **{
             name: record[name]
-            for name in ("objective", "grad_inf_norm", "min_curvature", "iterations")
-            + ("seconds", "message")
+            for name in Start.__slots__
+            if name not in ("seed", "status", "depth_used")
         },
     )
     # the seconds differ from run to run, the training file must not: they are in the record alone
