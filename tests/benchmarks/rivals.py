@@ -47,7 +47,9 @@ def by_gain(problem: Problem, seed: int, tolerance: float) -> Result:
     """Growth whose steps in depth follow the gain over idling."""
     from ocp.gain import GainOptions, grow_by_gain
 
-    growth = continuation.GrowthOptions(tolerance=tolerance, restarts=0)
+    growth = continuation.GrowthOptions(
+        tolerance=tolerance, restarts=0, start_scale=0.1, append_scale=1e-6
+    )
     found, _ = grow_by_gain(
         problem,
         solvers.by_name("structured"),
@@ -216,10 +218,10 @@ METHODS = {
         seeds=10,
         points_per_class=49,
     ),
-    "structured-growth-1940": Method(
-        title="structured, growth, 1940 points",
-        run=grown("structured"),
-        seeds=5,
+    "structured-gain-1940": Method(
+        title="structured, growth by gain, 1940 points",
+        run=by_gain,
+        seeds=3,
         points_per_class=970,
     ),
     "structured-gain-100": Method(
@@ -228,7 +230,7 @@ METHODS = {
     "structured-gain-20": Method(
         title="structured, growth by gain to N = 20", run=by_gain, seeds=5
     ),
-    "structured-growth-wide": Method(
-        title="structured, growth, n = 8", run=grown("structured"), seeds=5, width=8
+    "structured-gain-wide": Method(
+        title="structured, growth by gain, n = 8", run=by_gain, seeds=3, width=8
     ),
 }
