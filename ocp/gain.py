@@ -47,7 +47,9 @@ class GainOptions:
     step: int = 3
     small: float = 0.01
     max_depth: int = 200
-    growth: GrowthOptions = GrowthOptions(append_scale=1e-6)
+    growth: GrowthOptions = dataclasses.field(
+        default_factory=lambda: GrowthOptions(append_scale=1e-6)
+    )
 
     def __post_init__(self) -> None:
         for name in ("first", "step", "max_depth"):
