@@ -18,6 +18,7 @@ from . import storage
 from .facts import Facts
 from .report import Entry, Finding, Verdict, not_applicable, not_checked, theorem
 from .states import batches, logits, propagate
+from .targets import log_mean_exp
 
 SEED = 271828
 SAMPLES = 200_000
@@ -42,6 +43,8 @@ def why_not(facts: Facts) -> str:
         return "beta = 0: the layers carry no data cost"
     if problem.block == "single" and not problem.sigma.zero_at_zero:
         return f"{problem.activation} unshifted is not 0 at 0: u = 0 is no equilibrium"
+    if not math.isfinite(facts.survey.objective):
+        return "the states are not finite"
     return ""
 
 
@@ -52,8 +55,8 @@ def check_dissipativity(facts: Facts) -> list[Entry]:
         return [not_applicable(name, reason) for name in NAMES]
     return [
         _constant(facts),
-        _along_trajectory(facts),
-        _sampled(facts),
+        along_trajectory(facts),
+        sampled(facts),
         *_certified(facts),
         *storage.check_storage(facts),
     ]
@@ -74,7 +77,7 @@ def _constant(facts: Facts) -> Finding:
     )
 
 
-def _along_trajectory(facts: Facts) -> Finding:
+def along_trajectory(facts: Facts) -> Finding:
     """(a) least slack over all layers, stages and samples."""
     problem, targets = facts.problem, facts.targets
     worst, where, allowed = math.inf, "", 0.0
@@ -109,7 +112,7 @@ def _slack(targets, z: np.ndarray, rows) -> tuple[np.ndarray, float]:
     return slack, float(1.0 + distance.max())
 
 
-def _sampled(facts: Facts) -> Finding:
+def sampled(facts: Facts) -> Finding:
     """(b) seeded logits around the minimisers, near to far, and along adversarial directions."""
     targets, n_c = facts.targets, facts.problem.n_classes
     rng = np.random.default_rng(SEED)
@@ -132,9 +135,7 @@ def _sampled(facts: Facts) -> Finding:
             v = v[length[:, 0] > 1e-9] / length[length[:, 0] > 1e-9]
             v = v * 10.0 ** rng.uniform(-4, 3, (len(v), 1))
             pi, distance = targets.softmax[kind], np.linalg.norm(v, axis=1)
-            shift = v.max(axis=1)
-            g = np.log(np.exp(v - shift[:, None]) @ pi) + shift - v @ pi
-            slack = g - targets.bound(distance, kind)
+            slack = log_mean_exp(v, pi) - targets.bound(distance, kind)
             allowance = ROUNDING * (1.0 + distance)
             count += len(slack)
             i = int((slack / allowance).argmin())

@@ -26,8 +26,8 @@ CLAIMS = ("first_order", "second_order", "certificate")
 class TraceFacts(Facts):
     """A trace seen as a network whose states are its logits (C = identity)."""
 
-    def __init__(self, trace: Trace, tolerance: float = 1e-8, certify: bool = False) -> None:
-        super().__init__(trace, tolerance, certify)
+    def __init__(self, trace: Trace, *options: float) -> None:
+        super().__init__(trace, *options)
         n_c = trace.n_classes
         self._problem = Problem(
             inputs=trace.logits[0],

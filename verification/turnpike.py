@@ -35,13 +35,19 @@ FEWEST = 3
 
 def check_turnpike(facts: Facts) -> list[Entry]:
     """Return the count bounds and the observations on one file."""
-    lines: list[Entry] = []
-    if facts.problem.beta == 0:
+    problem = facts.problem
+    if problem.block == "single" and not problem.sigma.zero_at_zero:
+        why = f"{problem.activation} unshifted is not 0 at 0: u = 0 is no equilibrium"
+        return [not_applicable("turnpike.counts", why), not_applicable("turnpike.one_file", why)]
+    if not np.isfinite(facts.survey.objective):
+        why = "the states are not finite"
+        return [not_applicable("turnpike.counts", why), not_applicable("turnpike.one_file", why)]
+    if problem.beta == 0:
         why = "beta = 0: the layers carry no data cost, nothing bounds these counts"
-        lines.append(not_applicable("turnpike.counts", why))
+        counts: list[Entry] = [not_applicable("turnpike.counts", why)]
     else:
-        lines += [*_tube_counts(facts), _wrong_count(facts), *_level_counts(facts)]
-    return [*lines, _entry(facts), _leaving(facts), _rate(facts)]
+        counts = [*_tube_counts(facts), _wrong_count(facts), *_level_counts(facts)]
+    return [*counts, _entry(facts), _leaving(facts), _rate(facts)]
 
 
 def excess_cost(facts: Facts) -> float:
