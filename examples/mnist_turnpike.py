@@ -29,7 +29,8 @@ from nn_baseline.ends import initial_lift, initial_readout
 from nn_baseline.evaluate import Layers, evaluate
 from nn_baseline.model import Network
 from nn_baseline.options import Options
-from nn_baseline.train import samples, start_network, train
+from nn_baseline.start import samples, start_network
+from nn_baseline.train import train
 from ocp.problem import Problem
 
 DEPTH, WIDTH = 20, 64
@@ -41,7 +42,7 @@ def main() -> None:
     console = Console(soft_wrap=True)
     args.output.mkdir(parents=True, exist_ok=True)
     images = data.load("mnist", args.data_dir) if args.data_dir else data.load("mnist5k")
-    epochs = args.epochs or (3 if args.quick else 6 if args.data_dir else 40)
+    epochs = args.epochs or (2 if args.quick else 6 if args.data_dir else 40)
 
     networks, layers = {}, {}
     for name, beta in (("stage cost", 1), ("terminal loss only", 0)):

@@ -50,7 +50,11 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--data-dir", required=True, help="folder for the four files")
 
     c = commands.add_parser("train", help="train a network on the statement's objective")
-    c.add_argument("dataset", help="a name, a folder of IDX files, or an .npz or .csv file")
+    c.add_argument(
+        "dataset",
+        help="a name, a folder of IDX files, an .npz or .csv file; or a problem: .toml, .json, or a"
+        " training file, whose statement the flags below then change",
+    )
     c.add_argument("--data-dir", help="folder with the files of mnist or fashion")
     c.add_argument("--output", required=True, help="folder for state, training file and log")
     c.add_argument("--resume", action="store_true", help="continue the training in --output")
@@ -67,7 +71,9 @@ def parser() -> argparse.ArgumentParser:
     for name, (kind, default, text) in {**_PROBLEM, **_OPTIONS}.items():
         flag = "--" + name.replace("_", "-")
         shown = text if default is None else f"{text} [{default}]"
-        c.add_argument(flag, type=kind, default=default, help=shown)
+        # a flag of the statement that is not given leaves a problem file's value as it is
+        given = None if name in _PROBLEM else default
+        c.add_argument(flag, type=kind, default=given, help=shown)
 
     c = commands.add_parser("eval", help="show a training file layer by layer")
     _file(c)
@@ -106,7 +112,10 @@ def main(arguments: list[str] | None = None) -> int:
     from . import commands
 
     try:
-        return getattr(commands, args.command)(args, tuple(_PROBLEM), tuple(_OPTIONS))
+        if args.command == "train":
+            defaults = {name: default for name, (_, default, _) in _PROBLEM.items()}
+            return commands.train(args, defaults, tuple(_OPTIONS))
+        return getattr(commands, args.command)(args)
     except (ValueError, OSError) as error:
         print(f"nn_baseline {args.command}: {error}", file=sys.stderr)
         return 2

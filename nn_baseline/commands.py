@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from ocp import description, files
 from ocp.problem import Problem
 
 from . import checkpoint, data, processes
@@ -23,7 +24,8 @@ from .evaluate import Layers, evaluate
 from .fetch import fetch as fetch_files
 from .model import Network
 from .options import Options
-from .train import Progress, Status, available_device, samples, start_network
+from .start import available_device, samples, start_network
+from .train import Progress, Status
 from .train import train as run_training
 
 _EXIT = {
@@ -34,31 +36,24 @@ _EXIT = {
 }
 
 
-def fetch(args: argparse.Namespace, *_) -> int:
+def fetch(args: argparse.Namespace) -> int:
     fetch_files(args.name, Path(args.data_dir), Console(soft_wrap=True).print)
     return 0
 
 
-def train(args: argparse.Namespace, problem_keys: tuple, option_keys: tuple) -> int:
+def train(args: argparse.Namespace, defaults: dict, option_keys: tuple[str, ...]) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
-    dataset = data.load(args.dataset, args.data_dir)
-    if args.split:
-        dataset = dataset.tuning_split(args.split)
+    problem, file_options = _problem(args, defaults)
     given = {name: getattr(args, name) for name in option_keys}
     if args.batch_size is None:
-        given["batch_size"] = _batch_size(len(dataset.labels))
+        given["batch_size"] = _batch_size(problem.n_samples)
     options = Options(**given | {"device": processes.local_device(args.device)})
-    options.fits(len(dataset.labels))
+    options.fits(problem.n_samples)
     group = processes.Processes.join(available_device(options.device))
-    problem = problem_of(dataset, args, {name: getattr(args, name) for name in problem_keys})
     network = start_network(problem, options)
     show = _Show(Console(soft_wrap=True), quiet=not group.first)
     stop = _stop_on_interrupt()
-    file_options = {
-        "test": None if args.no_held_out else dataset.test,
-        "reference": None if args.embed else dataset.reference(),
-    }
     try:
         result = run_training(
             network,
@@ -76,11 +71,11 @@ def train(args: argparse.Namespace, problem_keys: tuple, option_keys: tuple) -> 
     if group.first:
         show.end(result, Path(args.output))
         if result.status in (Status.FINISHED, Status.EARLY_STOPPED):
-            _layer_tables(show.console, network, dataset.test)
+            _layer_tables(show.console, network, file_options["test"])
     return _EXIT[result.status]
 
 
-def eval(args: argparse.Namespace, *_) -> int:
+def eval(args: argparse.Namespace) -> int:
     network, content = checkpoint.load_training(args.file, args.data)
     console = Console(soft_wrap=True)
     tables = _layer_tables(console, network, _held_out(content))
@@ -89,7 +84,7 @@ def eval(args: argparse.Namespace, *_) -> int:
     return 0
 
 
-def crop(args: argparse.Namespace, *_) -> int:
+def crop(args: argparse.Namespace) -> int:
     network, content = checkpoint.load_training(args.file, args.data, dtype=torch.float32)
     console = Console(soft_wrap=True)
     inputs, labels = samples(network)
@@ -131,11 +126,32 @@ def crop(args: argparse.Namespace, *_) -> int:
     return 0
 
 
-def export(args: argparse.Namespace, *_) -> int:
+def export(args: argparse.Namespace) -> int:
     network, _ = checkpoint.load_training(args.file, args.data)
     sha256 = exporting.network_trace(args.output, network, *samples(network))
     Console(soft_wrap=True).print(f"stage trace {sha256[:12]} is in {args.output}")
     return 0
+
+
+def _problem(args: argparse.Namespace, defaults: dict) -> tuple[Problem, dict]:
+    """Return the problem, and what the training file is to hold beside it."""
+    given = {name: getattr(args, name) for name in defaults if getattr(args, name) is not None}
+    path = Path(args.dataset)
+    if path.suffix in (".toml", ".json", ".safetensors") and path.exists():
+        test, reference = None, None
+        if path.suffix == ".safetensors":
+            content = files.load(path)
+            problem, test, reference = content.problem, _held_out(content), content.data
+        else:
+            problem = description.load(path)
+        problem = problem.with_(**given) if given else problem
+    else:
+        dataset = data.load(args.dataset, args.data_dir)
+        if args.split:
+            dataset = dataset.tuning_split(args.split)
+        problem = problem_of(dataset, args, defaults | given)
+        test, reference = dataset.test, None if args.embed else dataset.reference()
+    return problem, {"test": None if args.no_held_out else test, "reference": reference}
 
 
 def problem_of(dataset: data.Dataset, args: argparse.Namespace, statement: dict) -> Problem:
@@ -190,7 +206,8 @@ class _Show:
             if "objective" in entry:
                 parts.append(f"objective {entry['objective']:.6g}")
                 parts.append(f"accuracy {100 * entry['accuracy']:.2f} %")
-                parts.append(f"turnpike from layer {entry['entry']}")
+                if entry["entry"]:
+                    parts.append(f"data cost at rest from layer {entry['entry']}")
             self.console.print("  ".join(parts), highlight=False)
 
     def end(self, result, folder: Path) -> None:

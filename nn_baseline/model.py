@@ -27,6 +27,7 @@ from ocp.loss import entropy, soft_target
 from ocp.problem import SCHEMES, Problem
 
 from .activations import activation
+from .fused import Layers, WeightedLoss
 
 LAYER_PARTS = ("A", "b", "W")
 END_PARTS = ("lift_weight", "lift_bias", "readout_weight", "readout_bias")
@@ -169,10 +170,15 @@ class Network(nn.Module):
             batch on P processes passes m P / B, and the mean over processes is then J itself
         """
         problem = self.problem
-        points = self.costed(self.path(inputs))
+        points = Layers.apply(
+            *(self.lift(inputs), self.A, self.b, self.W, self.sigma),
+            *((self.nodes, self.weights), problem.h, problem.beta == 1),
+        )
         weights = [w * share for w in self.cost_weights()]
         C, c = self.readout_weight, self.readout_bias
-        return _WeightedLoss.apply(points, C, c, labels, weights, problem.p_d) + self.penalty()
+        data = WeightedLoss.apply(points, C, c, labels, weights, problem.p_d)
+        constant = sum(weights) * target_entropy(problem.n_classes, problem.p_d)
+        return data - constant + self.penalty()
 
     def objective(self, inputs: Tensor, labels: Tensor) -> Tensor:
         """J over the given samples; the same as calling the network."""
@@ -214,41 +220,3 @@ def soft_cross_entropy(z: Tensor, labels: Tensor, p_d: float) -> Tensor:
 def target_entropy(n_classes: int, p_d: float) -> float:
     """H(q), the same for every class."""
     return float(entropy(soft_target(np.zeros(1, dtype=int), n_classes, p_d))[0])
-
-
-class _WeightedLoss(torch.autograd.Function):
-    """sum_j weights_j F(X_j) for stacked points X (points, batch, n), readout included.
-
-    Two things make it cheap: softmax z - q, the gradient, is a by-product of the value; and the
-    logits are laid out classes first, (n_c, points * batch), which a CPU's softmax reads 17 times
-    faster than ten classes last.
-    """
-
-    @staticmethod
-    def forward(ctx, X, C, c, labels, weights: list[float], p_d: float) -> Tensor:
-        n_classes, batch = len(C), X.shape[1]
-        eps = (1.0 - p_d) / (n_classes - 1)
-        flat = X.reshape(-1, X.shape[-1])
-        log_p = torch.log_softmax(torch.addmm(c[:, None], C, flat.T), dim=0)
-        index = labels.repeat(len(X))[None]  # (1, points * batch)
-        picked = log_p.gather(0, index)
-        # q = eps everywhere and p_d - eps more on the true class
-        cross = (p_d - eps) * picked[0] + eps * log_p.sum(dim=0)
-        scale = X.new_tensor(weights)
-        value = -(scale @ cross.view(len(X), batch).sum(dim=1)) / batch
-        residual = log_p.exp_().sub_(eps)
-        residual.scatter_add_(0, index, residual.new_full((), eps - p_d).expand(index.shape))
-        residual.mul_((scale / batch).repeat_interleave(batch))
-        ctx.save_for_backward(residual, flat, C)
-        ctx.shape = X.shape
-        return value - sum(weights) * target_entropy(n_classes, p_d)
-
-    @staticmethod
-    def backward(ctx, upstream: Tensor):
-        residual, flat, C = ctx.saved_tensors
-        residual = residual * upstream  # (n_c, points * batch)
-        dX = (residual.T @ C).view(ctx.shape)
-        trained = ctx.needs_input_grad[1]
-        dC = residual @ flat if trained else None
-        dc = residual.sum(dim=1) if trained else None
-        return dX, dC, dc, None, None, None

@@ -10,7 +10,8 @@ of lambda_{k+1}.F) gives
 
 and with Phi the product of the F_x between, a range of layers that is split in two needs only
 
-    H_left,right = sum_i  S_left' G_right,   S_left -> Phi_right S_left,   G_right -> Phi_left' G_right,
+    H_left,right = sum_i  S_left' G_right,
+    S_left -> Phi_right S_left,   G_right -> Phi_left' G_right,
 
 S the sensitivity of the range's end to its controls, G the mixed derivative at its start.  So
 the sensitivities are transported log2 N times, not N times, and the flops are those of one

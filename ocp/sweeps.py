@@ -112,7 +112,7 @@ def forward(constants: Constants, u: np.ndarray) -> Forward:
     A_T = np.ascontiguousarray(controls.A.mT)
     W_T = None if controls.W is None else np.ascontiguousarray(controls.W.mT)
     for k in range(N):
-        point = x
+        point = K = step = x
         for s in range(S):
             if constants.nodes[s]:
                 point = x + (h * constants.nodes[s]) * K

@@ -147,7 +147,7 @@ def log_mean_exp(v: np.ndarray, pi: np.ndarray) -> np.ndarray:
     """log E_pi e^v - E_pi v >= 0 over the last axis, without cancellation near v = 0."""
     d = v - (pi * v).sum(axis=-1, keepdims=True)
     top = d.max(axis=-1)
-    near = np.log1p((pi * alpha.phi(-np.clip(d, -30.0, 30.0))).sum(axis=-1))
+    near = np.log1p((pi * alpha.phi(-np.minimum(d, 30.0))).sum(axis=-1))
     far = np.log((pi * np.exp(d - top[..., None])).sum(axis=-1)) + top
     return np.where(top < 30.0, near, far)
 

@@ -25,7 +25,8 @@ from nn_baseline import crop, data
 from nn_baseline.ends import initial_lift, initial_readout
 from nn_baseline.evaluate import evaluate, final_logits
 from nn_baseline.options import Options
-from nn_baseline.train import samples, start_network, train
+from nn_baseline.start import samples, start_network
+from nn_baseline.train import train
 from ocp.problem import Problem
 
 NAMES = ("mnist", "fashion")

@@ -23,7 +23,8 @@ from torch import nn
 
 from nn_baseline.ends import initial_lift, initial_readout
 from nn_baseline.options import Options
-from nn_baseline.train import start_network, train
+from nn_baseline.start import start_network
+from nn_baseline.train import train
 from ocp.problem import Problem
 
 RESULTS = Path(__file__).with_name("torch_throughput.json")

@@ -123,7 +123,9 @@ def torch_adam(problem: Problem, seed: int, tolerance: float) -> Result:
     J, steps = torch_objective(problem), 30_000
     method = torch.optim.Adam([u], lr=1e-2)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(method, steps, eta_min=1e-5)
-    for step in range(1, steps + 1):
+    step = 0
+    while step < steps:
+        step += 1
         method.zero_grad()
         J(u).backward()
         if float(u.grad.abs().max()) <= tolerance:

@@ -15,7 +15,7 @@ import torch
 from nn_baseline import checkpoint
 from nn_baseline.__main__ import _OPTIONS, _PROBLEM, main, parser
 from nn_baseline.options import Options
-from ocp import controls, files, rollout
+from ocp import controls, datasets, description, files, rollout
 from ocp.problem import Problem
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +70,22 @@ def test_a_training_is_trained_shown_cropped_and_exported(tmp_path, capsys):
 
     assert main(["export", file, "--output", str(tmp_path / "trace")]) == 0
     assert (tmp_path / "trace").exists()
+
+
+def test_the_problem_of_a_file_is_trained_as_it_is_or_with_changes(tmp_path):
+    inputs, labels = datasets.spirals(6)
+    problem = Problem(inputs=inputs, labels=labels, n_classes=2, depth=5, r=0.02, scheme="heun")
+    solved = files.TrainingFile(problem=problem, controls=controls.zeros(problem))
+    files.save(tmp_path / "exact.safetensors", solved)
+    description.save(tmp_path / "problem.toml", problem)
+    for name in ("exact.safetensors", "problem.toml"):
+        command = ["train", str(tmp_path / name), "--epochs", "2", "--output", str(tmp_path / "o")]
+        assert main(command) == 0
+        trained = files.load(tmp_path / "o" / checkpoint.TRAINING_FILE).problem
+        assert description.statement_of(trained) == description.statement_of(problem)
+        assert np.array_equal(trained.inputs, inputs)
+        assert main([*command, "--r", "0.5"]) == 0
+        assert files.load(tmp_path / "o" / checkpoint.TRAINING_FILE).problem.r == 0.5
 
 
 def test_resuming_continues(tmp_path):

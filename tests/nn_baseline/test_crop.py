@@ -7,7 +7,7 @@ import torch
 from nn_baseline import crop
 from nn_baseline.evaluate import control_norms, evaluate, is_right, turnpike_entry
 from nn_baseline.model import Network
-from ocp import loss, rollout
+from ocp import depth, loss, rollout
 
 
 def arranged(make_problem, seed=1):
@@ -58,13 +58,11 @@ def test_the_best_layers_are_found_where_the_others_idle(make_problem):
         for k in (0, 3):
             network.A[k].zero_()
             network.b[k].zero_()
-    z = network.logits(network.states(x)[-1])
-    with torch.no_grad():  # labels that the three working layers predict
-        y = z.argmax(dim=1)
+    y = network.logits(network.states(x)[-1]).argmax(dim=1)  # what the working layers predict
     kept = crop.best(network, 3, x, y)
     cut = crop.keep(network, kept)
-    full_cost = float(network.data_costs(network.states(x)[-1:], y))
-    assert float(cut.data_costs(cut.states(x)[-1:], y)) <= full_cost + 1e-12
+    cost = lambda net: net.data_costs(net.states(x)[-1:], y).item()  # noqa: E731
+    assert cost(cut) <= cost(network) + 1e-12
 
 
 def test_the_greedy_choice_of_one_removal_is_the_best_of_all(make_problem):
@@ -74,7 +72,7 @@ def test_the_greedy_choice_of_one_removal_is_the_best_of_all(make_problem):
     for out in range(5):
         layers = [k for k in range(5) if k != out]
         cut = crop.keep(network, layers)
-        costs[tuple(layers)] = float(cut.data_costs(cut.states(x)[-1:], y))
+        costs[tuple(layers)] = cut.data_costs(cut.states(x)[-1:], y).item()
     assert costs[kept] == min(costs.values())
 
 
@@ -114,6 +112,15 @@ def test_the_layer_table_is_the_references(make_problem, seed):
     )
     assert layers.control_norm == pytest.approx(u.norms(), rel=1e-13)
     assert np.array_equal(layers.accuracy, loss.is_right(z, problem.labels).mean(axis=1))
+
+
+@pytest.mark.parametrize("seed", range(0, 120, 3))
+def test_the_entry_is_the_one_of_the_exact_room(make_problem, seed):
+    problem, u = make_problem(seed)
+    x, y = torch.tensor(problem.inputs), torch.tensor(problem.labels)
+    found = evaluate(Network(problem, u), x, y).entry
+    if depth.least_data_cost(problem, u) == 0.0:  # else the readout lacks rank, and l* is above 0
+        assert found == depth.entry_layer(problem, u)
 
 
 def test_a_tie_and_nan_are_no_right_answers():

@@ -11,7 +11,7 @@ from torch import nn
 
 from nn_baseline import export
 from nn_baseline.model import Network
-from ocp import files, rollout
+from ocp import files, rollout, trace
 
 
 class Residual(nn.Module):
@@ -127,6 +127,8 @@ def test_the_trace_of_the_statements_network_is_that_of_its_blocks(tmp_path, mak
     assert tensors["logits"] == pytest.approx(rollout.logits(problem, u, X), abs=1e-12)
     assert tensors["control_norm"] == pytest.approx(u.norms(), rel=1e-14)
     assert statement["depth"] == problem.depth
+    read = trace.load(tmp_path / "a")
+    assert np.array_equal(read.logits, tensors["logits"]) and read.p_d == problem.p_d
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ import torch
 
 from nn_baseline import checkpoint
 from nn_baseline.options import Options
-from nn_baseline.train import Status, samples, start_network, train
+from nn_baseline.start import samples, start_network
+from nn_baseline.train import Status, train
 from ocp import controls, datasets, files, rollout
 from ocp.problem import Problem
 
