@@ -187,7 +187,7 @@ class Tests:
             sys.dont_write_bytecode = True
             if math.isfinite(seconds):
                 used = time.process_time()
-                limit = int(math.ceil(used + seconds))
+                limit = math.ceil(used + seconds)
                 resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
             paths = [f"tests/verification/{name}" for name in names]
             options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow"]
