@@ -23,7 +23,10 @@ import numpy as np
 def phi(t: np.ndarray) -> np.ndarray:
     """e^-t + t - 1 >= 0, without cancellation near 0."""
     t = np.asarray(t, dtype=float)
-    series = t * t * (0.5 - t * (1 / 6 - t * (1 / 24 - t * (1 / 120 - t / 720))))
+    series = np.zeros_like(t)
+    for m in range(10, 1, -1):  # (-t)^m / m!, Horner; the first term left out is below 1e-22
+        series = (1.0 + series) * (-t / m)
+    series = -t * series
     return np.where(np.abs(t) < 0.05, series, np.expm1(-t) + t)
 
 

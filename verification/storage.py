@@ -138,7 +138,7 @@ class OneSample:
             rng = np.random.default_rng(0)
             start = 0.1 * rng.standard_normal(N * m)
             found = scipy.optimize.minimize(
-                negative, start, jac=True, method="L-BFGS-B", options={"maxiter": 40}
+                negative, start, jac=True, method="L-BFGS-B", options={"maxiter": 15}
             )
             best = max(best, float(self.supply(found.x.reshape(shape), N, factor, self.rate)))
         return max(best, 0.0)
