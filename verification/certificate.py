@@ -231,25 +231,23 @@ def _attempt(problem: Problem, u: np.ndarray, bits: int, say: Progress):
     part = lambda what: lambda done: say(f"certificate: {what}, {done:.0%}")  # noqa: E731
     g, H = gradient_and_hessian(model, stored, part("Hessian"))
     facts["grad_lower"], facts["grad_upper"] = _gradient_bounds(g)
-    centre, B, reason = polish(model, stored, H, bits)
+    if not math.isfinite(facts["grad_upper"]) or not np.isfinite(balls.nearest(H)).all():
+        return undecided("the ball of the gradient or of the Hessian is unbounded"), False
+    centre, reason = polish(model, stored, H, bits)
     if reason:
-        return undecided(reason), False
+        flat, sentence = _flattest(problem, balls.nearest(H))
+        return undecided(sentence if flat < 1e-13 else reason), False
     g, H = gradient_and_hessian(model, centre, part("Hessian at the polished point"))
     B = approximate_inverse(H)
     if B is None:
         return undecided("the Hessian is singular"), False
     rough = balls.nearest(H)
-    eigenvalues, vectors = scipy.linalg.eigh(rough)
     facts["dominance"] = gershgorin(H, rough)
     newton = balls.magnitude(balls.matmul(B, g[:, None])[:, 0])
     defect = defect_of(B, H)
     if not defect.sum(axis=1).max() < 0.5:
-        least = np.abs(eigenvalues).min()
-        at = describe(problem, int(np.abs(vectors[:, np.abs(eigenvalues).argmin()]).argmax()))
-        return undecided(
-            f"the Hessian cannot be told from a singular one (least eigenvalue about {least:.2g},"
-            f" largest in {at}): a null direction, as r = 0 leaves, or too few bits"
-        ), least > 2.0**-bits
+        flat, sentence = _flattest(problem, rough)
+        return undecided(sentence), flat > 2.0**-bits
     box = widest_box(model, centre, B, newton, part("Hessian over the box"))
     if box is None:
         return undecided("no box was found on which I - B H contracts"), True
@@ -259,10 +257,13 @@ def _attempt(problem: Problem, u: np.ndarray, bits: int, say: Progress):
     facts["radius"], facts["radius_max"] = float(tau * w.min()), float(tau * w.max())
     error = UP * step / (1.0 - rho) * w
     moved = balls.magnitude(stored - centre) + error
-    facts["distance"] = float(moved.max()) * UP
-    facts["distance_2"] = float(np.sqrt((moved**2).sum())) * UP
+    largest = float(moved.max())
+    facts["distance"] = largest * UP
+    # relative to the largest: squares of small distances would underflow to 0
+    facts["distance_2"] = largest * float(np.linalg.norm(moved / largest)) * UP
     if not facts["dominance"] > 0:
-        return _saddle(H_box, vectors[:, 0], facts, undecided), False
+        direction = scipy.linalg.eigh(rough, subset_by_index=[0, 0])[1][:, 0]
+        return _saddle(H_box, direction, facts, undecided), False
     J = objective(model, balls.ball(centre, error))
     facts["objective_lower"], facts["objective_upper"] = balls.lower(J), balls.upper(J)
     facts["objective_digits"] = J.str(25)
@@ -270,6 +271,18 @@ def _attempt(problem: Problem, u: np.ndarray, bits: int, say: Progress):
     # (1 - rho) / |B|_w, rounded down
     facts["min_curvature"] = float((1.0 - rho) / sizes / UP)
     return Certificate(outcome=Outcome.MINIMUM, **facts), False
+
+
+def _flattest(problem: Problem, rough: np.ndarray) -> tuple[float, str]:
+    """Least |eigenvalue| relative to the largest, and the sentence that names its direction."""
+    values, vectors = scipy.linalg.eigh(rough)
+    at = int(np.abs(values).argmin())
+    where = describe(problem, int(np.abs(vectors[:, at]).argmax()))
+    sentence = (
+        f"the Hessian cannot be told from a singular one (least eigenvalue about {values[at]:.2g},"
+        f" its direction is largest in {where}): a null direction, as r = 0 leaves them"
+    )
+    return float(np.abs(values[at]) / np.abs(values).max()), sentence
 
 
 def _saddle(H, direction: np.ndarray, facts: dict, undecided) -> Certificate:

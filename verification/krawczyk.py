@@ -21,28 +21,28 @@ UP = 1.0 + 1e-10
 
 
 def polish(model, stored: np.ndarray, H: np.ndarray, bits: int):
-    """Newton steps with the approximate inverse of H: (centre, B, "") or (.., .., reason).
+    """Newton steps with the approximate inverse of H: (centre, "") or (.., why not).
 
     Nothing here needs to be rigorous: the test that follows judges the point that comes out.
     """
     centre, B = stored, approximate_inverse(H)
     if B is None:
-        return centre, B, "the Hessian at the stored controls is singular"
+        return centre, "the Hessian at the stored controls is singular"
     sizes: list[float] = []
     for _ in range(40):
         g = gradient(model, centre)
         step = balls.mid(balls.matmul(B, balls.mid(g)[:, None])[:, 0])
         size = float(balls.magnitude(step).max())
         if not math.isfinite(size):
-            return centre, B, "the Newton steps are not finite"
+            return centre, "the Newton steps are not finite"
         if sizes and size > 0.5 * sizes[-1]:
             if size < 2.0 ** (-bits / 2):
                 break  # rounding level
             if len(sizes) > 12 or size > 2 * sizes[0]:
-                return centre, B, f"the Newton steps do not shrink ({sizes[0]:.2g}, .., {size:.2g})"
+                return centre, f"the Newton steps do not shrink ({sizes[0]:.2g}, .., {size:.2g})"
             B = approximate_inverse(gradient_and_hessian(model, centre)[1])
             if B is None:
-                return centre, B, "the Hessian is singular near the stored controls"
+                return centre, "the Hessian is singular near the stored controls"
         sizes.append(size)
         centre = balls.mid(centre - step)
         if size < 2.0 ** (-0.8 * bits):
@@ -52,8 +52,8 @@ def polish(model, stored: np.ndarray, H: np.ndarray, bits: int):
         reason = (
             f"the Newton steps lead {away:.2g} away, more than twice the first ({sizes[0]:.2g})"
         )
-        return centre, B, reason
-    return centre, B, ""
+        return centre, reason
+    return centre, ""
 
 
 def widest_box(model, centre, B, newton, progress):
