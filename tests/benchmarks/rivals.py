@@ -60,20 +60,6 @@ def by_gain(problem: Problem, seed: int, tolerance: float) -> Result:
     return found.controls, found.report.iterations, found.status.name
 
 
-def by_subset(problem: Problem, seed: int, tolerance: float) -> Result:
-    """Growth on about 200 samples, then a solve on all."""
-    from ocp.gain import GainOptions
-    from ocp.subset import grow_through_subset
-
-    growth = continuation.GrowthOptions(
-        tolerance=tolerance, restarts=0, start_scale=0.1, append_scale=1e-6
-    )
-    found = grow_through_subset(
-        problem, solvers.by_name("structured"), seed=seed, options=GainOptions(growth=growth)
-    )
-    return found.controls, found.report.iterations, found.status.name
-
-
 def cold(name: str, **options) -> object:
     """One solve at full depth from random controls."""
 
@@ -231,12 +217,6 @@ METHODS = {
         run=grown("structured"),
         seeds=10,
         points_per_class=49,
-    ),
-    "structured-subset-1940": Method(
-        title="structured, growth on 200 of 1940 points, then all",
-        run=by_subset,
-        seeds=5,
-        points_per_class=970,
     ),
     "structured-gain-1940": Method(
         title="structured, growth by gain, 1940 points",

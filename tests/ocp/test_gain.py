@@ -9,7 +9,6 @@ from ocp.continuation import extend
 from ocp.gain import GainOptions, gain_over_idling, grow_by_gain
 from ocp.rollout import data_cost, objective
 from ocp.solution import Status
-from ocp.subset import grow_through_subset, thinned
 
 
 def solver(problem, start, tolerance, report):
@@ -65,19 +64,3 @@ def test_the_depth_asked_for_is_reached_and_steps_double_on_the_turnpike():
 def test_options_are_validated(wrong):
     with pytest.raises(ValueError, match="wanted"):
         GainOptions(**wrong)
-
-
-def test_a_subset_is_even_and_keeps_every_class():
-    problem = problems.blobs(3, 90)
-    few = thinned(problem, 12)
-    assert np.bincount(few.labels).tolist() == [4, 4, 4]
-    assert thinned(problem, 90) is problem
-    rows = {tuple(row) for row in problem.inputs}
-    assert all(tuple(row) in rows for row in few.inputs)
-
-
-def test_growth_on_a_subset_ends_at_a_minimum_of_the_whole_problem():
-    problem = problems.spirals(points_per_class=40, depth=6)
-    found = grow_through_subset(problem, solver, samples=20)
-    assert found.status is Status.SOLVED
-    assert found.problem is problem and found.report.grad_inf_norm <= 1e-8
