@@ -24,14 +24,16 @@ def write_table(folder: Path, methods: dict) -> None:
         " child process with one thread, tolerance 1e-8 on max abs dJ/du.  194 points, N = 20,"
         " n = 3 unless the row says otherwise.  CPU seconds of the solve alone (the machine was"
         " shared, so wall seconds count other work too); gradient and least curvature recomputed"
-        " by PyTorch's automatic differentiation from the statement.",
+        " by PyTorch's automatic differentiation from the statement (up to 300 variables; beyond,"
+        " solved means the solver's own verdict).  Medians are over the rows that ended; a row over"
+        " its limit of wall seconds is listed, counts as not solved, and would only raise them.",
         "",
         f"Host: {done[0]['host']}.  Versions: "
         + ", ".join(f"{k} {v}" for k, v in done[0]["versions"].items()),
         "",
         "## Medians",
         "",
-        "| method | solved | CPU s | wall s | iterations | objective | all objectives |",
+        "| method | solved of rows | CPU s | wall s | iterations | objective | all objectives |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, found in rows.items():
