@@ -128,7 +128,7 @@ def _verify(
     for name, facts in zip(names, subjects, strict=True):
         for check in chosen:
             progress(f"{name}: {check}" if several else check)
-            found = _run(check, facts, certify)
+            found = _run(check, facts, certify, progress)
             entries += [_at(entry, name) for entry in found] if several else found
     if several and "turnpike" in chosen:
         progress("turnpike over all files")
@@ -153,7 +153,7 @@ def _subject(content: Content, tolerance: float, certify: bool, budget: float) -
     return kind(content, tolerance, certify, budget)
 
 
-def _run(check: str, facts: Facts, certify: bool) -> list[Entry]:
+def _run(check: str, facts: Facts, certify: bool, progress: Progress) -> list[Entry]:
     if check == "certificate" and not certify:
         return [not_checked("certificate", "asked for with --certify", "claim")]
     if isinstance(facts, TraceFacts):
@@ -168,7 +168,9 @@ def _run(check: str, facts: Facts, certify: bool) -> list[Entry]:
         return [not_checked(check, "not available in this version")]
     if of_one_file:
         return list(getattr(found, function)(facts))
-    options = {"tol": facts.tolerance} if check == "certificate" else {}
+    options = {}
+    if check == "certificate":
+        options = {"tol": facts.tolerance, "progress": progress}
     return list(getattr(found, function)(facts.content, **options))
 
 
