@@ -573,3 +573,21 @@ def test_the_curvature_bound_holds_and_is_attained():
 
 def _file(problem: Problem, u: np.ndarray) -> TrainingFile:
     return TrainingFile(problem=problem, controls=unflatten(problem, u))
+
+
+@pytest.mark.slow
+def test_the_default_spirals_are_certified():
+    from ocp import continuation, solvers
+
+    inputs, labels = datasets.spirals()
+    problem = Problem(inputs=inputs, labels=labels, n_classes=2)
+    solution = continuation.grow(problem, solvers.by_name("structured"), seed=0)
+    u = flatten(solution.controls)
+    assert len(u) == 240
+    found = certify_minimum(problem, u)
+    assert found.outcome is Outcome.MINIMUM, found.reason
+    least = np.linalg.eigvalsh(assembly.assembled_hessian(problem, solution.controls))[0]
+    assert 0.1 * least < found.min_curvature <= least * (1 + 1e-6)
+    # the stored gradient is about 1e-9, the least curvature 1e-4; the box depends on the minimum
+    assert found.distance < 1e-6 and found.radius > 0
+    assert found.objective_lower - 1e-12 <= float(rollout.objective(problem, solution.controls))
