@@ -43,6 +43,13 @@ def parser() -> argparse.ArgumentParser:
     )
     parse.add_argument("--data", metavar="FILE", help="inputs of files that keep them by reference")
     parse.add_argument(
+        "--budget",
+        type=float,
+        default=35.0,
+        metavar="PASSES",
+        help="gradient passes over the data for the curvature of a large file (default 35)",
+    )
+    parse.add_argument(
         "--only", nargs="+", action="extend", default=[], metavar="CHECK", help="run these alone"
     )
     return parse
@@ -62,6 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _refuse("no FILE was given; wanted at least one training file")
     if not 0.0 < options.tol < float("inf"):
         return _refuse(f"--tol is {options.tol}; wanted a finite number above 0")
+    if not options.budget >= 0.0:
+        return _refuse(f"--budget is {options.budget}; wanted a number of passes of at least 0")
     try:
         return _judge(files, only, options)
     except OSError as error:
@@ -100,6 +109,7 @@ def _judge(files: list[str], only: list[str], options: argparse.Namespace) -> in
             certify=options.certify,
             data=options.data,
             only=only,
+            budget=options.budget,
             progress=tell,
         )
     if options.json:

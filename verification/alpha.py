@@ -23,7 +23,10 @@ import numpy as np
 def phi(t: np.ndarray) -> np.ndarray:
     """e^-t + t - 1 >= 0, without cancellation near 0."""
     t = np.asarray(t, dtype=float)
-    series = t * t * (0.5 - t * (1 / 6 - t * (1 / 24 - t * (1 / 120 - t / 720))))
+    series = np.zeros_like(t)
+    for m in range(10, 1, -1):  # (-t)^m / m!, Horner; the first term left out is below 1e-22
+        series = (1.0 + series) * (-t / m)
+    series = -t * series
     return np.where(np.abs(t) < 0.05, series, np.expm1(-t) + t)
 
 
@@ -36,11 +39,9 @@ def closed_form(s: np.ndarray, n_classes: int, eps: float) -> np.ndarray:
 def two_class(s: np.ndarray, p: float) -> np.ndarray:
     """log(p + (1-p) e^{-sqrt2 s}) + (1-p) sqrt2 s: exact for two classes, p the larger entry."""
     t = np.sqrt(2.0) * np.asarray(s, dtype=float)
-    # small t: p(1-p) t^2/2 - p(1-p)(2p-1) t^3/6 + ..; the direct form loses all digits there
-    c2, c3 = p * (1 - p), -p * (1 - p) * (2 * p - 1)
-    c4 = p * (1 - p) * (1 - 6 * p * (1 - p))
-    series = t * t * (c2 / 2 + t * (c3 / 6 + t * c4 / 24))
-    return np.where(t < 1e-3, series, np.log1p((1 - p) * np.expm1(-t)) + (1 - p) * t)
+    # below 1: log E e^d = log(1 + E phi(-d)), d centred; the direct form loses its digits there
+    near = np.log1p(p * phi((p - 1) * np.minimum(t, 1)) + (1 - p) * phi(p * np.minimum(t, 1)))
+    return np.where(t < 1, near, np.log1p((1 - p) * np.expm1(-t)) + (1 - p) * t)
 
 
 def lower_bound(s: np.ndarray, n_classes: int, target: np.ndarray) -> np.ndarray:
@@ -82,16 +83,15 @@ def on_circle(s: np.ndarray, t: np.ndarray, n_classes: int, p_d: float) -> np.nd
     """g at w = s (cos t u1 + sin t u2), n_c >= 3; the rest of the wrong logits are equal."""
     eps = (1.0 - p_d) / (n_classes - 1)
     true, one, rest = _coordinates(s, t, n_classes)
-    top = np.maximum(np.maximum(true, one), rest)
     m = n_classes - 2
-    total = p_d * np.exp(true - top) + eps * np.exp(one - top) + m * eps * np.exp(rest - top)
-    direct = np.log(total) + top - p_d * true - eps * (one + m * rest)
-    # near 0 the logarithm loses the digits; third-order expansion of the cumulants
     mean = p_d * true + eps * (one + m * rest)
-    second = p_d * (true - mean) ** 2 + eps * ((one - mean) ** 2 + m * (rest - mean) ** 2)
-    third = p_d * (true - mean) ** 3 + eps * ((one - mean) ** 3 + m * (rest - mean) ** 3)
-    small = np.broadcast_to(s < 1e-4, direct.shape)
-    return np.where(small, second / 2 + third / 6, direct)
+    true, one, rest = true - mean, one - mean, rest - mean
+    # log E e^d = log(1 + E phi(-d)), d centred: no cancellation near 0; far away the usual form
+    clip = lambda d: np.minimum(d, 30.0)  # noqa: E731
+    near = np.log1p(p_d * phi(-clip(true)) + eps * (phi(-clip(one)) + m * phi(-clip(rest))))
+    top = np.maximum(np.maximum(true, one), rest)
+    far = np.log(p_d * np.exp(true - top) + eps * (np.exp(one - top) + m * np.exp(rest - top)))
+    return np.where(top < 30.0, near, far + top)
 
 
 def _coordinates(s, t, n_classes):

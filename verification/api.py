@@ -16,7 +16,7 @@ from ocp import trace
 from ocp.files import TrainingFile
 
 from .checks import CHECKS
-from .facts import Facts
+from .facts import BUDGET, Facts
 from .report import Entry, Report, not_checked
 from .traces import TraceFacts, check_trace
 
@@ -47,6 +47,7 @@ def verify(
     certify: bool = False,
     data: str | os.PathLike | None = None,
     only: Iterable[str] = (),
+    budget: float = BUDGET,
     progress: Progress = lambda text: None,
 ) -> Report:
     """Read the files and run the checks.
@@ -55,6 +56,7 @@ def verify(
     certify : also the rigorous certificate, which takes longer and needs python-flint
     data : the file with the inputs, for training files that keep them by reference
     only : names from `CHECKS`; default all
+    budget : passes over the data (one is a gradient) that Lanczos on a large file may use
     progress : called with one line before each check
 
     Raises
@@ -68,6 +70,7 @@ def verify(
         tolerance=tolerance,
         certify=certify,
         only=only,
+        budget=budget,
         progress=progress,
     )
 
@@ -99,12 +102,13 @@ def verify_content(
     tolerance: float = 1e-8,
     certify: bool = False,
     only: Iterable[str] = (),
+    budget: float = BUDGET,
     progress: Progress = lambda text: None,
 ) -> Report:
     """Run the checks on training files that are in memory; see `verify`."""
     # overflow yields infinity and NaN, and no check passes on NaN
     with np.errstate(over="ignore", invalid="ignore"):
-        return _verify(contents, names, tolerance, certify, only, progress)
+        return _verify(contents, names, tolerance, certify, only, budget, progress)
 
 
 def _verify(
@@ -113,12 +117,13 @@ def _verify(
     tolerance: float,
     certify: bool,
     only: Iterable[str],
+    budget: float,
     progress: Progress,
 ) -> Report:
     chosen = selection(only, certify)
     names = list(names) or [f"file {i}" for i in range(len(contents))]
     several = len(contents) > 1
-    subjects = [_subject(content, tolerance, certify) for content in contents]
+    subjects = [_subject(content, tolerance, certify, budget) for content in contents]
     entries: list[Entry] = []
     for name, facts in zip(names, subjects, strict=True):
         for check in chosen:
@@ -143,9 +148,9 @@ def selection(only: Iterable[str], certify: bool) -> list[str]:
     return [check for check in CHECKS if not only or check in only]
 
 
-def _subject(content: Content, tolerance: float, certify: bool) -> Facts:
+def _subject(content: Content, tolerance: float, certify: bool, budget: float) -> Facts:
     kind = TraceFacts if isinstance(content, trace.Trace) else Facts
-    return kind(content, tolerance, certify)
+    return kind(content, tolerance, certify, budget)
 
 
 def _run(check: str, facts: Facts, certify: bool) -> list[Entry]:

@@ -32,16 +32,16 @@ from ocp.problem import Problem
 
 from . import balls, report
 from .ball_activations import ContainsKink
-from .ball_model import ball_model, gradient, gradient_and_hessian, objective
+from .ball_hessian import gradient_and_hessian
+from .ball_model import ball_model, gradient, objective
+from .krawczyk import UP, approximate_inverse, defect_of, gershgorin, polish, widest_box
 from .report import Entry, Finding, Verdict
 
-Progress = Callable[[float, str], None]
+Progress = Callable[[str], None]
 
 #: decision variables and samples times layers times stages beyond which nothing is attempted
 MAX_DECISION = 1000
 MAX_STATES = 200_000
-#: sums of at most 1e5 non-negative floats are wrong by less than this factor
-_UP = 1.0 + 1e-10
 
 
 class Outcome(enum.Enum):
@@ -99,7 +99,7 @@ def certify_minimum(
     """
     if bits < 64:
         raise ValueError(f"bits is {bits}; wanted at least 64")
-    say = progress or (lambda share, what: None)
+    say = progress or (lambda text: None)
     refusal = _too_large(problem)
     if refusal:
         return Certificate(outcome=Outcome.UNDECIDED, reason=refusal)
@@ -228,126 +228,61 @@ def _attempt(problem: Problem, u: np.ndarray, bits: int, say: Progress):
     model, stored = ball_model(problem), balls.exact(u)
     facts: dict = {"bits": bits}
     undecided = lambda reason: Certificate(outcome=Outcome.UNDECIDED, reason=reason, **facts)  # noqa: E731
-    part = lambda first, share, what: lambda done: say(first + share * done, what)  # noqa: E731
-    g, H = gradient_and_hessian(model, stored, part(0.0, 0.25, "Hessian"))
+    part = lambda what: lambda done: say(f"certificate: {what}, {done:.0%}")  # noqa: E731
+    g, H = gradient_and_hessian(model, stored, part("Hessian"))
     facts["grad_lower"], facts["grad_upper"] = _gradient_bounds(g)
-    centre, B, reason = _polish(model, stored, H, bits)
+    if not math.isfinite(facts["grad_upper"]) or not np.isfinite(balls.nearest(H)).all():
+        return undecided("the ball of the gradient or of the Hessian is unbounded"), False
+    centre, reason = polish(model, stored, H, bits)
     if reason:
-        return undecided(reason), False
-    g, H = gradient_and_hessian(model, centre, part(0.25, 0.25, "Hessian at the polished point"))
-    B = _inverse(H)
+        flat, sentence = _flattest(problem, balls.nearest(H))
+        return undecided(sentence if flat < 1e-13 else reason), False
+    g, H = gradient_and_hessian(model, centre, part("Hessian at the polished point"))
+    B = approximate_inverse(H)
     if B is None:
         return undecided("the Hessian is singular"), False
     rough = balls.nearest(H)
-    eigenvalues, vectors = scipy.linalg.eigh(rough)
-    facts["dominance"] = _gershgorin(H, rough)
+    facts["dominance"] = gershgorin(H, rough)
     newton = balls.magnitude(balls.matmul(B, g[:, None])[:, 0])
-    defect = _defect(B, H)
+    defect = defect_of(B, H)
     if not defect.sum(axis=1).max() < 0.5:
-        least = np.abs(eigenvalues).min()
-        at = describe(problem, int(np.abs(vectors[:, np.abs(eigenvalues).argmin()]).argmax()))
-        return undecided(
-            f"the Hessian cannot be told from a singular one (least eigenvalue about {least:.2g},"
-            f" largest in {at}): a null direction, as r = 0 leaves, or too few bits"
-        ), least > 2.0**-bits
-    box = _box(model, centre, B, newton, part(0.5, 0.5, "Hessian over the box"))
+        flat, sentence = _flattest(problem, rough)
+        return undecided(sentence), flat > 2.0**-bits
+    box = widest_box(model, centre, B, newton, part("Hessian over the box"))
     if box is None:
         return undecided("no box was found on which I - B H contracts"), True
     w, tau, rho, H_box = box
-    step = float((newton / w).max()) * _UP
+    step = float((newton / w).max()) * UP
     facts["rho"] = rho
     facts["radius"], facts["radius_max"] = float(tau * w.min()), float(tau * w.max())
-    error = _UP * step / (1.0 - rho) * w
+    error = UP * step / (1.0 - rho) * w
     moved = balls.magnitude(stored - centre) + error
-    facts["distance"] = float(moved.max()) * _UP
-    facts["distance_2"] = float(np.sqrt((moved**2).sum())) * _UP
+    largest = float(moved.max())
+    facts["distance"] = largest * UP
+    # relative to the largest: squares of small distances would underflow to 0
+    facts["distance_2"] = largest * float(np.linalg.norm(moved / largest)) * UP
     if not facts["dominance"] > 0:
-        return _saddle(H_box, vectors[:, 0], facts, undecided), False
+        direction = scipy.linalg.eigh(rough, subset_by_index=[0, 0])[1][:, 0]
+        return _saddle(H_box, direction, facts, undecided), False
     J = objective(model, balls.ball(centre, error))
     facts["objective_lower"], facts["objective_upper"] = balls.lower(J), balls.upper(J)
     facts["objective_digits"] = J.str(25)
-    sizes = (balls.magnitude(B) @ w / w).max() * _UP
+    sizes = (balls.magnitude(B) @ w / w).max() * UP
     # (1 - rho) / |B|_w, rounded down
-    facts["min_curvature"] = float((1.0 - rho) / sizes / _UP)
-    say(1.0, "certified")
+    facts["min_curvature"] = float((1.0 - rho) / sizes / UP)
     return Certificate(outcome=Outcome.MINIMUM, **facts), False
 
 
-def _polish(model, stored: np.ndarray, H: np.ndarray, bits: int):
-    """Newton steps with the approximate inverse of H: (centre, B, "") or (.., .., reason).
-
-    Nothing here needs to be rigorous: the test that follows judges the point that comes out.
-    """
-    centre, B = stored, _inverse(H)
-    if B is None:
-        return centre, B, "the Hessian at the stored controls is singular"
-    sizes: list[float] = []
-    for _ in range(40):
-        g = gradient(model, centre)
-        step = balls.mid(balls.matmul(B, balls.mid(g)[:, None])[:, 0])
-        size = float(balls.magnitude(step).max())
-        if not math.isfinite(size):
-            return centre, B, "the Newton steps are not finite"
-        if sizes and size > 0.5 * sizes[-1]:
-            if size < 2.0 ** (-bits / 2):
-                break  # rounding level
-            if len(sizes) > 12 or size > 2 * sizes[0]:
-                return centre, B, f"the Newton steps do not shrink ({sizes[0]:.2g}, .., {size:.2g})"
-            B = _inverse(gradient_and_hessian(model, centre)[1])
-            if B is None:
-                return centre, B, "the Hessian is singular near the stored controls"
-        sizes.append(size)
-        centre = balls.mid(centre - step)
-        if size < 2.0 ** (-0.8 * bits):
-            break
-    away = float(balls.magnitude(centre - stored).max())
-    if away > 2 * sizes[0] + 2.0 ** (-bits / 2):
-        reason = (
-            f"the Newton steps lead {away:.2g} away, more than twice the first ({sizes[0]:.2g})"
-        )
-        return centre, B, reason
-    return centre, B, ""
-
-
-def _box(model, centre, B, newton, progress):
-    """Return (w, tau, rho, H(U)) of the largest box tried on which Krawczyk's test holds.
-
-    The enclosure widens in proportion to a small box: a probe tells how wide it may be, and in
-    which coordinates (Perron weights).  Boxes that reach a kink are given up for smaller ones.
-    """
-    d = len(centre)
-    w, probe = np.ones(d), 2.0**-60
-    H = _hessian_over(model, centre, np.full(d, probe), None)
-    defect = np.full((d, d), np.inf) if H is None else _defect(B, H)
-    if not np.isfinite(defect).all():
-        return None
-    w = _perron(defect)
-    tau = 0.3 * probe / max(float((defect @ w / w).max()), 1e-12)
-    best = None
-    for _ in range(8):
-        R = tau * w
-        H = _hessian_over(model, centre, R, progress)
-        defect = np.full((d, d), np.inf) if H is None else _defect(B, H)
-        rho = float((defect @ w / w).max()) * _UP
-        # strictly inside, componentwise: |B G| + |I - B H| R < R
-        if rho < 1.0 and bool((_UP * (newton + _UP * (defect @ R)) < R).all()):
-            best = (w, tau, rho, H)
-            if rho > 0.05:
-                break
-            tau *= 0.4 / rho if rho > 1e-3 else 100.0
-        elif best is not None:
-            break
-        else:
-            tau *= 0.1
-    return best
-
-
-def _hessian_over(model, centre, R, progress) -> np.ndarray | None:
-    """The Hessian over the box, or None where the box reaches a kink."""
-    try:
-        return gradient_and_hessian(model, balls.ball(centre, R), progress)[1]
-    except ContainsKink:
-        return None
+def _flattest(problem: Problem, rough: np.ndarray) -> tuple[float, str]:
+    """Least |eigenvalue| relative to the largest, and the sentence that names its direction."""
+    values, vectors = scipy.linalg.eigh(rough)
+    at = int(np.abs(values).argmin())
+    where = describe(problem, int(np.abs(vectors[:, at]).argmax()))
+    sentence = (
+        f"the Hessian cannot be told from a singular one (least eigenvalue about {values[at]:.2g},"
+        f" its direction is largest in {where}): a null direction, as r = 0 leaves them"
+    )
+    return float(np.abs(values[at]) / np.abs(values).max()), sentence
 
 
 def _saddle(H, direction: np.ndarray, facts: dict, undecided) -> Certificate:
@@ -359,60 +294,6 @@ def _saddle(H, direction: np.ndarray, facts: dict, undecided) -> Certificate:
     return undecided(
         "a unique stationary point is proved, but not that its Hessian is positive definite"
     )
-
-
-def _gershgorin(H: np.ndarray, rough: np.ndarray) -> float:
-    """Lower bound of min_i T_ii - sum_j |T_ij|, T = M H M', M = the float inverse of a Cholesky
-    factor; -inf if there is none.  Positive: T, hence M is nonsingular and H positive definite."""
-    try:
-        L = scipy.linalg.cholesky(0.5 * (rough + rough.T), lower=True)
-        inverse = scipy.linalg.solve_triangular(L, np.eye(len(L)), lower=True)
-    except scipy.linalg.LinAlgError:
-        return -math.inf
-    if not np.isfinite(inverse).all():
-        return -math.inf
-    M = balls.exact(inverse)
-    T = balls.matmul(balls.matmul(M, H), M.T)
-    sizes = balls.magnitude(T)
-    diagonal = np.array([balls.lower(x) for x in T.diagonal()])
-    off = (sizes.sum(axis=1) - sizes.diagonal()).clip(0) + 1e-10 * sizes.sum(axis=1)
-    return float((diagonal - off * _UP).min())
-
-
-def _defect(B: np.ndarray, H: np.ndarray) -> np.ndarray:
-    """Upper bounds of |I - B H| entry by entry, as floats; inf where a ball is not finite."""
-    product = balls.matmul(B, H)
-    diagonal = np.arange(len(B))
-    product[diagonal, diagonal] = product[diagonal, diagonal] - 1
-    sizes = balls.magnitude(product)
-    return np.where(np.isnan(sizes), np.inf, sizes)
-
-
-def _inverse(H: np.ndarray) -> np.ndarray | None:
-    """An approximate inverse of the midpoints, symmetric, or None; its error does not matter."""
-    from flint import arb_mat
-
-    d = len(H)
-    try:
-        matrix = arb_mat(d, d, balls.mid(H).ravel().tolist())
-        identity = arb_mat(d, d, [int(i == j) for i in range(d) for j in range(d)])
-        found = matrix.solve(identity, algorithm="approx").entries()
-    except ZeroDivisionError:
-        return None
-    if not all(x.is_finite() for x in found):
-        return None
-    B = np.empty(d * d, dtype=object)
-    B[:] = found
-    return balls.mid(B.reshape(d, d))
-
-
-def _perron(defect: np.ndarray) -> np.ndarray:
-    """Weights w near the Perron vector of the defect, largest 1, least 1/100."""
-    w = np.ones(len(defect))
-    for _ in range(30):
-        w = np.maximum(defect @ w, 1e-300)
-        w = np.maximum(w / w.max(), 1e-2)
-    return w
 
 
 def _gradient_bounds(g: np.ndarray) -> tuple[float, float]:

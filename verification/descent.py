@@ -107,9 +107,8 @@ def descend_from_kink(
     rng, u = np.random.default_rng(SEED), flatten(controls)
     for radius in RADII if count > 1 else ():
         nearby = u + radius * rng.uniform(-1, 1, (count, len(u)))
-        hull = np.stack(
-            [gradient, *(adjoint.gradient(problem, unflatten(problem, v))[0] for v in nearby)]
-        )
+        # not the gradient by convention: with relu'(0) = 0 it need not be a subgradient of J
+        hull = np.stack([adjoint.gradient(problem, unflatten(problem, v))[0] for v in nearby])
         candidates.append(_shortest(hull))
     best = None
     for candidate in candidates:

@@ -18,6 +18,7 @@ from . import storage
 from .facts import Facts
 from .report import Entry, Finding, Verdict, not_applicable, not_checked, theorem
 from .states import batches, logits, propagate
+from .targets import log_mean_exp
 
 SEED = 271828
 SAMPLES = 200_000
@@ -54,8 +55,8 @@ def check_dissipativity(facts: Facts) -> list[Entry]:
         return [not_applicable(name, reason) for name in NAMES]
     return [
         _constant(facts),
-        _along_trajectory(facts),
-        _sampled(facts),
+        along_trajectory(facts),
+        sampled(facts),
         *_certified(facts),
         *storage.check_storage(facts),
     ]
@@ -76,7 +77,7 @@ def _constant(facts: Facts) -> Finding:
     )
 
 
-def _along_trajectory(facts: Facts) -> Finding:
+def along_trajectory(facts: Facts) -> Finding:
     """(a) least slack over all layers, stages and samples."""
     problem, targets = facts.problem, facts.targets
     worst, where, allowed = math.inf, "", 0.0
@@ -104,6 +105,26 @@ def _along_trajectory(facts: Facts) -> Finding:
     )
 
 
+def along_trace(facts: Facts) -> list[Entry]:
+    """The slack of a stage trace, whose states are its logits."""
+    reason = why_not(facts)
+    if reason:
+        return [not_applicable("dissipativity", reason)]
+    slack, size = _slack(facts.targets, facts.content.logits, slice(None))
+    k, i = np.unravel_index(slack.argmin(), slack.shape)
+    return [
+        _constant(facts),
+        theorem(
+            NAMES[0],
+            -float(slack[k, i]),
+            ROUNDING * size,
+            math.inf,
+            where=f"layer {k}, sample {i}",
+            message=f"least slack over {slack.size} (layer, sample) pairs (measured: minus it)",
+        ),
+    ]
+
+
 def _slack(targets, z: np.ndarray, rows) -> tuple[np.ndarray, float]:
     """(g - g*) - alpha(dist_z) for each sample, and the size that rounding is relative to."""
     distance = np.linalg.norm(targets.offset(z, rows), axis=-1)
@@ -111,7 +132,7 @@ def _slack(targets, z: np.ndarray, rows) -> tuple[np.ndarray, float]:
     return slack, float(1.0 + distance.max())
 
 
-def _sampled(facts: Facts) -> Finding:
+def sampled(facts: Facts) -> Finding:
     """(b) seeded logits around the minimisers, near to far, and along adversarial directions."""
     targets, n_c = facts.targets, facts.problem.n_classes
     rng = np.random.default_rng(SEED)
@@ -134,9 +155,7 @@ def _sampled(facts: Facts) -> Finding:
             v = v[length[:, 0] > 1e-9] / length[length[:, 0] > 1e-9]
             v = v * 10.0 ** rng.uniform(-4, 3, (len(v), 1))
             pi, distance = targets.softmax[kind], np.linalg.norm(v, axis=1)
-            shift = v.max(axis=1)
-            g = np.log(np.exp(v - shift[:, None]) @ pi) + shift - v @ pi
-            slack = g - targets.bound(distance, kind)
+            slack = log_mean_exp(v, pi) - targets.bound(distance, kind)
             allowance = ROUNDING * (1.0 + distance)
             count += len(slack)
             i = int((slack / allowance).argmin())

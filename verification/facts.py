@@ -16,6 +16,8 @@ from .targets import Targets
 #: memory for which a dense reduced Hessian is still formed, and work for its products
 HESSIAN_BYTES = 400 * 2**20
 HESSIAN_WORK = 4e12
+#: passes over the data unless --budget says more: ten Lanczos steps on a large file
+BUDGET = 35.0
 
 
 class Facts:
@@ -23,16 +25,24 @@ class Facts:
 
     content : the file;  tolerance : on the largest absolute entry of dJ/du, unscaled
     certify : whether slow rigorous variants were asked for
+    budget : in passes, one being a gradient over the data, for what is iterative on large files
     """
 
     def __init__(
-        self, content: TrainingFile, tolerance: float = 1e-8, certify: bool = False
+        self,
+        content: TrainingFile,
+        tolerance: float = 1e-8,
+        certify: bool = False,
+        budget: float = BUDGET,
     ) -> None:
         if not 0.0 < tolerance < np.inf:
             raise ValueError(f"the tolerance is {tolerance}; wanted a finite number above 0")
         self.content = content
         self.tolerance = tolerance
         self.certify = certify
+        if not budget >= 0.0:
+            raise ValueError(f"the budget is {budget}; wanted a number of passes of at least 0")
+        self.budget = budget
 
     @property
     def problem(self) -> Problem:

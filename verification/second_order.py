@@ -20,7 +20,7 @@ import numpy as np
 from ocp import activations
 from ocp.controls import describe, flatten, unflatten
 
-from . import adjoint, hessian
+from . import adjoint, hessian, large_curvature
 from .descent import SEED, Descent, descend_by_curvature
 from .facts import Facts
 from .kkt import stationarity
@@ -45,7 +45,8 @@ def check_second_order(facts: Facts) -> list[Entry]:
     first = stationarity(facts)
     if first.verdict is Verdict.FAILED:
         why = f"not stationary: {first.measured:.2g} > {facts.tolerance:.2g} ({first.name})"
-        return [not_applicable(CURVATURE, why, "claim"), licq]
+        seen = large_curvature.finding(facts) if facts.too_large else []
+        return [not_applicable(CURVATURE, why, "claim"), *seen, licq]
     if first.verdict is Verdict.INCONCLUSIVE:
         nan = float("nan")
         undecided = Check(
@@ -53,7 +54,7 @@ def check_second_order(facts: Facts) -> list[Entry]:
         )
         return [undecided, licq]
     if facts.too_large:
-        return [not_checked(CURVATURE, facts.too_large, "claim"), licq]
+        return [*large_curvature.claim(facts), licq]
     guard = finite_differences(facts)
     return [curvature(facts, guard), _routes(facts), guard, _inertia(facts), licq]
 

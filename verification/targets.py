@@ -18,6 +18,7 @@ from ocp.controls import Controls, ends
 from ocp.problem import Problem
 
 from . import alpha
+from .states import batches
 
 #: singular values of P C relative to the largest: rank decided below the first, above the second
 ZERO, CLEAR = 1e-13, 1e-9
@@ -89,11 +90,7 @@ class Targets:
 
     def excess(self, z: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
         """g - g(z*) with merged targets, (..., m): log E_pi e^v - pi.v, v the offset."""
-        v = self.offset(z, rows)
-        pi = self.softmax[self.of_sample[rows]]
-        top = v.max(axis=-1, keepdims=True)
-        total = np.log((pi * np.exp(v - top)).sum(axis=-1)) + top[..., 0]
-        return total - (pi * v).sum(axis=-1)
+        return log_mean_exp(self.offset(z, rows), self.softmax[self.of_sample[rows]])
 
     def alpha(self, distance: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
         """The lower bound of the excess at a distance of the logits, (..., m)."""
@@ -146,6 +143,15 @@ class ClassDistances:
     between_classes: float
 
 
+def log_mean_exp(v: np.ndarray, pi: np.ndarray) -> np.ndarray:
+    """log E_pi e^v - E_pi v >= 0 over the last axis, without cancellation near v = 0."""
+    d = v - (pi * v).sum(axis=-1, keepdims=True)
+    top = d.max(axis=-1)
+    near = np.log1p((pi * alpha.phi(-np.minimum(d, 30.0))).sum(axis=-1))
+    far = np.log((pi * np.exp(d - top[..., None])).sum(axis=-1)) + top
+    return np.where(top < 30.0, near, far)
+
+
 def class_distances(problem: Problem) -> ClassDistances:
     """Distance of M_y from the decision boundary and from another class's, in logits."""
     ratio = np.log(problem.p_d * (problem.n_classes - 1) / (1.0 - problem.p_d))
@@ -158,7 +164,7 @@ def _merge(problem: Problem, controls: Controls):
     """Mean target of every sample's group of equal lifted inputs; gap; pairs in conflict."""
     E, e, _, _ = ends(problem, controls)
     q = problem.soft_targets
-    lifted = problem.input_values @ E.T + e
+    lifted = np.concatenate([batch.s @ E.T + e for batch in batches(problem)])
     _, group = np.unique(lifted, axis=0, return_inverse=True)
     group = group.ravel()
     count = np.bincount(group)

@@ -12,6 +12,7 @@ from ocp.problem import Problem
 from ocp.trace import Trace
 
 from . import states, turnpike
+from .dissipativity import along_trace
 from .facts import Facts
 from .geometry import class_distance
 from .layers import cropped_change, entry_layer, flips
@@ -26,8 +27,8 @@ CLAIMS = ("first_order", "second_order", "certificate")
 class TraceFacts(Facts):
     """A trace seen as a network whose states are its logits (C = identity)."""
 
-    def __init__(self, trace: Trace, tolerance: float = 1e-8, certify: bool = False) -> None:
-        super().__init__(trace, tolerance, certify)
+    def __init__(self, trace: Trace, *options: float) -> None:
+        super().__init__(trace, *options)
         n_c = trace.n_classes
         self._problem = Problem(
             inputs=trace.logits[0],
@@ -97,6 +98,8 @@ def check_trace(check: str, facts: TraceFacts) -> list[Entry]:
             not_applicable("geometry.rank", "a stage trace holds no readout", "claim"),
             *class_distance(facts),
         ]
+    if check == "dissipativity":
+        return along_trace(facts)
     if check == "turnpike":
         return turnpike.check_turnpike(facts)
     if check == "depth":

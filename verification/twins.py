@@ -24,10 +24,11 @@ def _twin(check: str) -> Callable[..., Report]:
         if check == "certificate":
             options.setdefault("certify", True)
         report = verify(*files, only=(check,), **options)
-        # Findings alone (dissipativity, depth) are no claim: they must have been evaluated.
+        # Where a check makes claims one must have been evaluated, else (dissipativity, depth) a
+        # finding: a check that checked nothing fails.
         evaluated = [
             e
-            for e in report.entries
+            for e in report.claims or report.entries
             if e.verdict not in (Verdict.NOT_APPLICABLE, Verdict.NOT_CHECKED)
         ]
         bad = [

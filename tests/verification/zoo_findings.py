@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (a table)
 """Findings of the zoo: name, dissipativity, turnpike, depth (letters as in `zoo`), diagnosis.
 
 dissipativity  alpha, trajectory, sampled, certified, storage, storage 5 % above, required supply

@@ -1,0 +1,106 @@
+"""Lanczos bounds contain the truth; large files get a claim or a finding within their budget."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from small_minima import small, solved
+
+from ocp.controls import random_start
+from ocp.files import TrainingFile
+from verification import api, hessian, lanczos
+from verification.facts import Facts
+from verification.report import Verdict
+
+
+def symmetric(eigenvalues, seed):
+    rng = np.random.default_rng(seed)
+    Q, _ = np.linalg.qr(rng.standard_normal((len(eigenvalues),) * 2))
+    return (Q * eigenvalues) @ Q.T
+
+
+@pytest.mark.parametrize("least", [-1.0, -1e-3, 1e-4, 0.5])
+def test_bounds_hold_on_spectra_like_those_of_networks(least):
+    for seed in range(20):
+        values = np.concatenate([[least], np.geomspace(max(least, 1e-3) * 1.01, 1e3, 299)])
+        H = symmetric(values, seed)
+        for steps in (20, 60, 150):
+            ritz = lanczos.least_eigenvalue(lambda v, H=H: H @ v, 300, steps, seed=seed)
+            low, high = ritz.interval
+            assert low <= least <= high, (seed, steps)
+            assert np.abs(values - ritz.least).min() <= ritz.residual + ritz.rounding
+            assert ritz.steps == steps
+            assert np.isclose(np.linalg.norm(ritz.vector), 1.0)
+
+
+def test_the_whole_space_gives_the_whole_spectrum():
+    values = np.linspace(0.5, 4, 30)
+    H = symmetric(values, 0)
+    ritz = lanczos.least_eigenvalue(lambda v: H @ v, 30, 100)
+    assert ritz.exhausted
+    assert ritz.steps == 30
+    assert ritz.interval[0] == pytest.approx(0.5, abs=1e-11)
+    # an invariant subspace: three distinct eigenvalues, three steps
+    H = symmetric(np.repeat([1.0, 2.0, 5.0], 20), 0)
+    ritz = lanczos.least_eigenvalue(lambda v: H @ v, 60, 50)
+    assert ritz.exhausted
+    assert ritz.steps == 3
+    assert ritz.least == pytest.approx(1.0, abs=1e-12)
+
+
+def test_few_steps_say_nothing_and_not_finite_products_raise():
+    assert lanczos.failure_width(1, 100) > 0.5
+    ritz = lanczos.least_eigenvalue(lambda v: v * np.arange(1, 101), 100, 2)
+    assert ritz.interval[0] == -np.inf
+    with pytest.raises(FloatingPointError):
+        lanczos.least_eigenvalue(lambda v: v * np.nan, 10, 2)
+    with pytest.raises(ValueError, match="steps is 0"):
+        lanczos.least_eigenvalue(lambda v: v, 10, 0)
+
+
+def as_large(content, monkeypatch, budget, tolerance=1e-8):
+    """Judge a small file as if its Hessian could not be formed."""
+    monkeypatch.setattr(Facts, "too_large", "the reduced Hessian is treated as too large")
+    return api.verify_content([content], only=["second_order"], budget=budget, tolerance=tolerance)
+
+
+def test_a_stationary_large_file_gets_a_claim(monkeypatch):
+    problem, controls = solved()
+    content = TrainingFile(problem=problem, controls=controls)
+    truth = np.linalg.eigvalsh(hessian.by_condensing(problem, controls))[0]
+    passed = as_large(content, monkeypatch, 500).named("second_order.curvature")
+    assert passed.verdict is Verdict.PASSED
+    assert passed.measured <= truth * (1 + 1e-6)
+    short = as_large(content, monkeypatch, 11).named("second_order.curvature")
+    assert short.verdict is Verdict.INCONCLUSIVE
+    assert "the budget of 11 passes ended after 2 Lanczos steps" in short.explanation
+    none = as_large(content, monkeypatch, 0).named("second_order.curvature")
+    assert none.verdict is Verdict.NOT_CHECKED
+    assert "--budget of 8 passes or more" in none.message
+
+
+def test_a_saddle_fails_with_its_witness(monkeypatch):
+    # a minimum of width 2 inside width 3: stationary, and the third coordinate leads down
+    _, controls = solved(0, width=2)
+    problem = small(width=3)
+    A, b = np.zeros((4, 3, 3)), np.zeros((4, 3))
+    A[:, :2, :2], b[:, :2] = controls.A, controls.b
+    saddle = dataclasses.replace(controls, A=A, b=b)
+    truth = np.linalg.eigvalsh(hessian.by_condensing(problem, saddle))[0]
+    content = TrainingFile(problem=problem, controls=saddle)
+    line = as_large(content, monkeypatch, 500).named("second_order.curvature")
+    assert truth < -1e-6
+    assert line.verdict is Verdict.FAILED
+    assert truth <= line.measured < 0
+
+
+def test_a_file_that_is_not_stationary_gets_a_finding(monkeypatch):
+    problem = small()
+    controls = random_start(problem, np.random.default_rng(0))
+    report = as_large(TrainingFile(problem=problem, controls=controls), monkeypatch, 500)
+    assert report.named("second_order.curvature").verdict is Verdict.NOT_APPLICABLE
+    found = report.named("second_order.lanczos")
+    truth = np.linalg.eigvalsh(hessian.by_condensing(problem, controls))[0]
+    assert found.verdict is Verdict.OBSERVED
+    # it stops once the sign is known
+    assert truth <= found.measured <= 0.9 * truth

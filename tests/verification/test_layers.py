@@ -1,0 +1,108 @@
+"""Depth used, entry layer, idling and cropping: formulas, evaluation, and the other room's."""
+
+import dataclasses
+
+import numpy as np
+import problems
+import pytest
+from small_minima import small, solved
+from zoo import claimed, minimum
+
+from ocp import controls as containers
+from ocp import depth as reference
+from ocp.files import TrainingFile
+from verification import depth, layers
+from verification.facts import Facts
+from verification.report import Verdict
+
+
+def subject(seed: int) -> Facts:
+    rng = np.random.default_rng(seed)
+    problem = problems.random_problem(
+        rng, ("euler", "heun", "rk4")[seed % 3], ("tanh", "sigmoid", "softplus")[seed % 3]
+    ).with_(depth=int(rng.integers(1, 8)))
+    u = containers.random_start(problem, rng, rng.uniform(0.0, 0.5))
+    return Facts(TrainingFile(problem=problem, controls=u))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_both_rooms_agree(seed):
+    facts = subject(seed)
+    problem, u = facts.problem, facts.controls
+    assert layers.depth_used(facts) == reference.depth_used(problem, u)
+    if facts.targets.rank == problem.n_classes - 1 and problem.p_d < 1:
+        assert facts.targets.least == pytest.approx(
+            reference.least_data_cost(problem, u), abs=1e-12
+        )
+        assert layers.entry_layer(facts) == min(
+            reference.entry_layer(problem, u), layers.entry_layer(facts)
+        )
+    for k in range(1, problem.depth + 1):
+        assert layers.cropped_objective(facts, k) == pytest.approx(
+            reference.cropped_objective(problem, u, k), rel=1e-12
+        )
+        assert layers.idled_objective(facts, k) == pytest.approx(
+            reference.idled_objective(problem, u, k), rel=1e-12
+        )
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_two_formulas_are_what_happens(seed):
+    facts = subject(seed)
+    J = facts.survey.objective
+    for k in range(facts.problem.depth + 1):
+        if layers.idles(facts.problem):
+            change = layers.idled_objective(facts, k) - J
+            assert layers.idled_change(facts, k) == pytest.approx(change, abs=1e-10 * (1 + abs(J)))
+        if k:
+            change = layers.cropped_objective(facts, k) - J
+            wanted = pytest.approx(change, abs=1e-10 * (1 + abs(J)))
+            assert layers.cropped_change(facts, k) == wanted
+
+
+def test_the_entry_layer_by_its_definition():
+    facts = Facts(minimum(depth=6, r=1e-3))
+    cost = facts.survey.data_cost
+    g_mis = 0.36806
+    near = cost <= 1.1 * cost[-1] + 1e-3 * g_mis
+    wanted = next(k for k in range(7) if near[k:].all())
+    assert layers.entry_layer(facts) == wanted == reference.entry_layer(*solved(depth=6, r=1e-3))
+
+
+def test_a_formula_that_forgets_a_layer_contradicts_the_evaluation(monkeypatch):
+    facts = Facts(minimum(depth=6, r=1e-3))
+    bracket = layers.bracket
+    monkeypatch.setattr(layers, "bracket", lambda facts, k: bracket(facts, min(k + 1, 6)))
+    monkeypatch.setattr(layers, "depth_used", lambda facts: 3)
+    verdicts = {e.name: e.verdict for e in depth.check_depth(facts)}
+    assert verdicts["depth.idled"] is Verdict.FAILED
+    assert verdicts["depth.cropped"] is Verdict.FAILED
+
+
+def test_samples_with_a_margin_never_flip_and_flips_are_counted():
+    problem = small(depth=6)
+    u = containers.random_start(problem, np.random.default_rng(5), 1.0)
+    facts = Facts(claimed(problem, u))
+    z = facts.survey.final_logits
+    for k in range(6):
+        after = layers.logits_at(facts, k)
+        lines = {e.name: e for e in depth._predictions(facts, k)}
+        flipped = (z.argmax(axis=1) != after.argmax(axis=1)).sum()
+        assert lines["depth.flips"].measured == flipped
+        assert lines["depth.flips"].verdict in (Verdict.PROVED, Verdict.VACUOUS)
+        assert lines["depth.logits"].measured == np.abs(after - z).max()
+
+
+def test_a_tie_counts_as_a_flip_of_being_right():
+    z = np.array([[1.0, 0.0], [0.0, 1.0]])
+    tied = np.array([[1.0, 1.0], [0.0, 1.0]])
+    assert layers.flips(z, tied, np.array([0, 1])).tolist() == [True, False]
+
+
+def test_depth_used_of_idle_layers():
+    content = minimum(depth=6, r=1e-3)
+    idle = content.problem.with_(depth=4)
+    u = content.controls.followed_by(containers.zeros(idle))
+    longer = dataclasses.replace(content.problem.with_(depth=10))
+    facts = Facts(TrainingFile(problem=longer, controls=u))
+    assert layers.depth_used(facts) <= 6

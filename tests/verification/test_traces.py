@@ -1,0 +1,101 @@
+"""Stage traces: read, refused, judged; equal to the network they were taken from."""
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from small_minima import solved
+
+from ocp import files, rollout, trace
+from verification.__main__ import main
+from verification.api import verify
+from verification.report import Verdict
+
+
+def write(path, statement=None, metadata=None, **tensors):
+    problem, u = solved(depth=6, r=1e-3)
+    X = rollout.rollout(problem, u).X
+    stored = {
+        "logits": rollout.logits(problem, u, X),
+        "control_norm": u.norms(),
+        "labels": np.array(problem.labels),
+    } | tensors
+    stored = {k: np.ascontiguousarray(v) for k, v in stored.items() if v is not None}
+    keys = {"format": "trace-1", "n_classes": 2, "depth": 6, "h": 0.5, "p_d": 0.9}
+    keys |= {"r": 1e-3, "gamma": 1.0, "beta": 1} | (statement or {})
+    keys = {k: v for k, v in keys.items() if v is not None}
+    origin = {"sha256": files.content_hash(keys, stored)} | (metadata or {})
+    text = {"problem": files.canonical_json(keys), "origin": files.canonical_json(origin)}
+    path.write_bytes(safetensors.numpy.save(stored, text))
+    return problem, u
+
+
+def test_a_trace_is_judged_like_its_network(tmp_path):
+    problem, u = write(tmp_path / "t.safetensors")
+    files.save(tmp_path / "n.safetensors", files.TrainingFile(problem=problem, controls=u))
+    of_trace = verify(tmp_path / "t.safetensors")
+    of_network = verify(tmp_path / "n.safetensors", only=["turnpike"])
+    for entry in of_network.entries:
+        twin = of_trace.named(entry.name)
+        assert twin.verdict is entry.verdict
+        assert twin.measured == pytest.approx(entry.measured, rel=1e-9, nan_ok=True)
+        assert twin.bound == pytest.approx(entry.bound, rel=1e-9, nan_ok=True)
+    assert of_trace.exit_code == 0
+    assert of_trace.named("first_order").verdict is Verdict.NOT_APPLICABLE
+    assert of_trace.named("dissipativity.trajectory").verdict is Verdict.PROVED
+    # the objective is the Euler sum
+    J = float(rollout.objective(problem, u))
+    write(tmp_path / "t.safetensors", metadata={"objective": J})
+    assert verify(tmp_path / "t.safetensors").named("statement.objective").verdict is Verdict.PASSED
+    write(tmp_path / "t.safetensors", metadata={"objective": J + 1e-6})
+    assert verify(tmp_path / "t.safetensors").exit_code == 1
+
+
+def test_a_trace_without_claims_is_inconclusive_and_a_wrong_hash_fails(tmp_path):
+    path = tmp_path / "t.safetensors"
+    write(path, metadata={"sha256": "0" * 64})
+    assert verify(path).named("statement.sha256").verdict is Verdict.FAILED
+    assert verify(path, only=["turnpike", "depth"]).exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"statement": {"width": 3}}, "unknown key 'width'"),
+        ({"statement": {"h": None}}, "h is None"),
+        ({"statement": {"h": 0.0}}, "h is 0.0"),
+        ({"statement": {"depth": 5}}, "'logits' has shape"),
+        ({"statement": {"p_d": 0.5}}, "p_d is 0.5"),
+        ({"statement": {"beta": 2}}, "beta is 2"),
+        ({"statement": {"beta": 0, "gamma": 0.0}}, "gamma is 0.0"),
+        ({"statement": {"n_classes": True}}, "n_classes is True"),
+        ({"labels": None}, "'labels' is missing"),
+        ({"labels": np.zeros(12)}, "'labels' has type F64"),
+        ({"labels": np.arange(12)}, "labels leave 0..1"),
+        ({"labels": np.zeros(12, dtype=np.int64)}, "all labels are 0"),
+        ({"control_norm": -np.ones(6)}, "negative"),
+        ({"logits": np.full((7, 12, 2), np.nan)}, "'logits'[0, 0, 0] is nan"),
+        ({"extra": np.zeros(2)}, "unknown tensor 'extra'"),
+    ],
+)
+def test_refusals(tmp_path, capsys, change, says):
+    path = tmp_path / "t.safetensors"
+    write(path, **change)
+    assert main([str(path)]) == 2
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1
+
+
+def test_what_is_no_trace_is_left_to_the_other_reader(tmp_path):
+    for content in (b"", b"\xff" * 20, (2**60).to_bytes(8, "little"), b"\2\0\0\0\0\0\0\0[]"):
+        (tmp_path / "x").write_bytes(content)
+        assert not trace.is_trace(tmp_path / "x")
+    assert not trace.is_trace(tmp_path / "missing")
+    assert not trace.is_trace(tmp_path)
+
+
+def test_single_precision_is_read_and_said(tmp_path):
+    problem, u = solved(depth=6, r=1e-3)
+    z = rollout.logits(problem, u, rollout.rollout(problem, u).X)
+    write(tmp_path / "t.safetensors", logits=z.astype(np.float32))
+    found = trace.load(tmp_path / "t.safetensors")
+    assert found.float32 == ("logits",) and found.logits.dtype == np.float64
