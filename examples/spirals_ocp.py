@@ -8,7 +8,7 @@ Its minimisers are whole subspaces, u = 0 keeps a state where it is, so once the
 the cheapest thing to do is nothing: from some layer on the optimal network idles.
 
     python examples/spirals_ocp.py                      a few seconds on one core
-    python examples/spirals_ocp.py --solver ipopt       a minute, by the reference solver
+    python examples/spirals_ocp.py --solver ipopt --trials 1   half a minute, the reference solver
     python examples/spirals_ocp.py --seed 3 --depth 40 --output my_run
 
 The parameter values are our choice.  Theory: arXiv 2405.19013.
@@ -45,6 +45,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--gamma", type=float, default=1.0, help="weight of the terminal cost (1)")
     add("--seed", type=int, default=0, help="seed of the random start (0)")
     add("--starts", type=int, default=1, help="solve from seeds seed..seed+starts-1, keep the best")
+    add("--trials", type=int, default=4, help="random starts at the first two depths (4)")
     add("--solver", choices=solvers.NAMES, default=solvers.DEFAULT)
     add("--output", type=Path, default=Path("output/spirals"), help="folder for what is written")
     add("--quick", action="store_true", help="12 points a class, 8 layers: seconds, for a look")
@@ -68,7 +69,7 @@ def solve(options: argparse.Namespace, console: Console) -> Solution:
     )
     show.print_cautions(problem)
     solver = solvers.by_name(options.solver, max_iterations=600, max_seconds=240)
-    growth = GrowthOptions(depths=default_depths(depth), trials=4)
+    growth = GrowthOptions(depths=default_depths(depth), start_scale=0.1, trials=options.trials)
     best = None
     if options.starts < 1:
         raise ValueError(f"--starts is {options.starts}; wanted at least 1")

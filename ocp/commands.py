@@ -97,7 +97,10 @@ def _solve(options: argparse.Namespace, content: files.TrainingFile, report: Rep
     solver = _solver(options)
     depths = (problem.depth,) if options.cold else None
     growth = continuation.GrowthOptions(
-        tolerance=options.tolerance, depths=depths, trials=1 if options.cold else options.trials
+        tolerance=options.tolerance,
+        depths=depths,
+        start_scale=0.5 if options.cold else 0.1,
+        trials=1 if options.cold else options.trials,
     )
     return continuation.grow(problem, solver, seed=options.seed, options=growth, report=report)
 
