@@ -168,8 +168,8 @@ def _run(check: str, facts: Facts, certify: bool) -> list[Entry]:
         return [not_checked(check, "not available in this version")]
     if of_one_file:
         return list(getattr(found, function)(facts))
-    options = {"tol": facts.tolerance} if check == "certificate" else {}
-    return list(getattr(found, function)(facts.content, **options))
+    options = {"certificate": {"tol": facts.tolerance}, "reachability": {"facts": facts}}
+    return list(getattr(found, function)(facts.content, **options.get(check, {})))
 
 
 def require_certify_extra() -> None:

@@ -8,7 +8,6 @@ from ocp import loss
 from ocp.controls import describe
 
 from . import states
-from .adjoint import multipliers
 from .facts import Facts
 from .kkt import kink_reason
 from .layers import depth_used, entry_layer
@@ -135,12 +134,7 @@ def _convergence(facts: Facts) -> list[Entry]:
 
 def _sensitivities(facts: Facts) -> list[Entry]:
     """Costate norms by layer: the ratio of the first to the last."""
-    total = np.zeros(facts.problem.depth + 1)
-    for batch in states.batches(facts.problem, copies=3):
-        run = states.propagate(facts.problem, facts.controls, batch)
-        found = multipliers(facts.problem, facts.controls, batch, run)
-        total += (found.costate**2).sum(axis=(1, 2))
-    norm = np.sqrt(total)
+    norm = facts.costate_norms
     top = norm.max()
     if not np.isfinite(top) or top == 0:
         return []
