@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import cached_property
 
 import numpy as np
@@ -43,6 +44,9 @@ class Facts:
         if not budget >= 0.0:
             raise ValueError(f"the budget is {budget}; wanted a number of passes of at least 0")
         self.budget = budget
+        #: processor seconds of one gradient, and of Lanczos, once they have run
+        self.pass_seconds = float("nan")
+        self.lanczos_seconds = 0.0
 
     @property
     def problem(self) -> Problem:
@@ -82,7 +86,10 @@ class Facts:
 
     @cached_property
     def _gradients(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return adjoint.gradient_and_costate_norms(self.problem, self.controls)
+        begun = time.process_time()
+        found = adjoint.gradient_and_costate_norms(self.problem, self.controls)
+        self.pass_seconds = time.process_time() - begun
+        return found
 
     @property
     def gradient(self) -> np.ndarray:

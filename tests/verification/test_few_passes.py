@@ -109,3 +109,14 @@ def test_the_budget_is_checked_before_anything_is_read(capsys):
     assert "--budget is -1.0; wanted a number of passes of at least 0" in capsys.readouterr().err
     with pytest.raises(ValueError, match="the budget is nan"):
         Facts(content(), budget=float("nan"))
+
+
+def test_the_cost_of_a_large_file_is_printed(monkeypatch):
+    file = content()
+    assert "cost.passes" not in {e.name for e in verify_content([file]).entries}
+    monkeypatch.setattr(Facts, "too_large", "treated as too large")
+    only = ["first_order", "second_order"]
+    line = verify_content([file], only=only, budget=50).named("cost.passes")
+    assert line.verdict is Verdict.OBSERVED
+    assert line.measured > 0
+    assert "of a budget of 50" in line.message
