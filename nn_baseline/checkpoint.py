@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 
@@ -23,7 +24,9 @@ from ocp.description import loads_json, statement_of
 from ocp.files import TrainingFile, canonical_json
 from ocp.problem import Problem
 
+from .evaluate import objective_and_gradient
 from .model import Network
+from .start import samples
 
 STATE_FORMAT = "training-state-1"
 STATE_FILE, TRAINING_FILE, LOG_FILE = "state.safetensors", "checkpoint.safetensors", "log.jsonl"
@@ -105,17 +108,26 @@ def save_training(
 ) -> str:
     """Write the network as a training file and return its content hash.
 
+    J and its gradient at what is stored are evaluated in float64 and claimed in "origin": one
+    pass over the data.
+
     test : held-out inputs and labels, no part of J
     reference : {"name", "sha256", "rows"} to keep the samples in another file; see
         `ocp.files`; the file is then a few hundred kilobytes, whatever the data
     """
     test_inputs, test_labels = test if test is not None else (None, None)
+    problem, u = network.problem, network.controls()
+    exact = Network(problem, u)
+    J, largest = objective_and_gradient(exact, *samples(exact))
+    claims = {"objective": J, "grad_inf_norm": largest}
+    claims = {name: value for name, value in claims.items() if math.isfinite(value)}
     content = TrainingFile(
-        problem=network.problem,
-        controls=network.controls(),
+        problem=problem,
+        controls=u,
         test_inputs=test_inputs,
         test_labels=test_labels,
         origin={"producer": "nn_baseline", "versions": {"torch": torch.__version__}}
+        | claims
         | (origin or {}),
         data=reference,
     )

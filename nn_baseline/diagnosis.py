@@ -46,12 +46,15 @@ def diagnose(
                     " init_scale or the step h",
                 )
             )
-    found += _flat_layers(network, inputs)
     layers = evaluate(network, inputs, labels)
     N = network.problem.depth
+    learnt = layers.data_cost[-1] < 0.9 * layers.data_cost[0]
+    # behind the entry of the turnpike idle layers are what the stage cost is for
+    working = layers.entry if learnt and network.problem.beta else N
+    found += _flat_layers(network, inputs, working)
     if network.problem.beta == 0:
         return found
-    if not layers.data_cost[-1] < 0.9 * layers.data_cost[0]:
+    if not learnt:
         found.append(
             Finding(
                 name="nothing learnt",
@@ -82,14 +85,14 @@ def diagnose(
 
 
 @torch.no_grad()
-def _flat_layers(network: Network, inputs: Tensor) -> list[Finding]:
-    """Name layers most of whose units have a vanishing derivative on all samples."""
+def _flat_layers(network: Network, inputs: Tensor, working: int) -> list[Finding]:
+    """Name layers, of the first `working`, most of whose units have no slope on any sample."""
     kinked = network.problem.activation in ("relu", "leaky_relu", "softplus", "gelu", "silu")
     stages = network.path(inputs).stages[:: len(network.weights)]
     shares = []
     for X, A, b in zip(stages, network.A, network.b, strict=True):
         shares.append((_slope(network, X @ A.T + b) < _FLAT).all(dim=0).double().mean().item())
-    flat = [k for k, share in enumerate(shares) if share > _MANY]
+    flat = [k for k, share in enumerate(shares[:working]) if share > _MANY]
     if not flat:
         return []
     shown = ", ".join(str(k) for k in flat[:10]) + (" and more" if len(flat) > 10 else "")

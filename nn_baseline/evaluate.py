@@ -73,6 +73,22 @@ def evaluate(network: Network, inputs: Tensor, labels: Tensor) -> Layers:
     )
 
 
+def objective_and_gradient(network: Network, inputs: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Return J over the samples and the largest absolute entry of its gradient, chunk by chunk."""
+    network.zero_grad()
+    J = network.penalty()
+    J.backward()
+    total = J.detach()
+    for x, y in chunks(inputs, labels):
+        # every chunk's objective holds the penalty, which is counted already
+        data = network(x, y, len(y) / len(labels)) - network.penalty()
+        data.backward()
+        total = total + data.detach()
+    largest = max(float(p.grad.abs().max()) for p in network.parameters())
+    network.zero_grad()
+    return float(total), largest
+
+
 def control_norms(network: Network) -> np.ndarray:
     """|u_k|, the Euclidean norm of everything in layer k, (N,)."""
     parts = [getattr(network, p) for p in LAYER_PARTS if getattr(network, p) is not None]

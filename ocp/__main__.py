@@ -1,4 +1,4 @@
-"""Solve small training problems exactly: python -m ocp {solve,polish,grow} ..."""
+"""Solve small training problems exactly: python -m ocp {solve,polish,grow,multistart} ..."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verbs = main.add_subparsers(dest="verb", required=True, metavar="{solve,polish,grow}")
+    verbs = main.add_subparsers(dest="verb", required=True, metavar="{solve,polish,grow,multistart}")
 
     solve = verbs.add_parser("solve", help="solve a problem, by depth growth unless told otherwise")
     solve.add_argument("source", type=Path, metavar="PROBLEM|FILE")
@@ -44,9 +44,33 @@ def parser() -> argparse.ArgumentParser:
 
     grow = verbs.add_parser("grow", help="append layers to FILE's solution and solve again")
     grow.add_argument("source", type=Path, metavar="FILE")
-    grow.add_argument("--depth", type=int, required=True, help="depth to grow to")
+    grow.add_argument(
+        "--depth",
+        type=_depth,
+        required=True,
+        metavar="N|auto",
+        help="depth to grow to; auto: until more layers do not pay over idling",
+    )
     _solver_arguments(grow)
+
+    many = verbs.add_parser("multistart", help="solve from many starts; keep all distinct minima")
+    many.add_argument("source", type=Path, metavar="PROBLEM|FILE")
+    many.add_argument("--starts", type=int, required=True, help="number of seeds, from --seed on")
+    many.add_argument("--seed", type=int, default=0, help="first seed (0)")
+    many.add_argument("--workers", type=int, default=1, help="processes on this machine (1)")
+    many.add_argument("--scheduler", help="address of a Dask scheduler instead of own processes")
+    many.add_argument("--solver", default="structured", help="structured, ipopt or fatrop")
+    many.add_argument("--tolerance", type=float, default=1e-8, help="on max|dJ/du| (1e-8)")
+    many.add_argument("--data", type=Path, help="file with the inputs, where FILE refers to one")
+    many.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="folder; a rerun goes on there"
+    )
     return main
+
+
+def _depth(text: str) -> int | None:
+    """A whole number, or None for "auto"."""
+    return None if text == "auto" else int(text)
 
 
 def _solver_arguments(verb: argparse.ArgumentParser) -> None:
@@ -71,8 +95,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one verb and return the exit code."""
     options = parser().parse_args(arguments)
     from . import console as show
-    from .commands import execute
 
+    if options.verb == "multistart":
+        from .many import execute
+    else:
+        from .commands import execute
     return show.run(lambda: execute(options))
 
 

@@ -33,7 +33,7 @@ from .solution import Iteration, Solution, SolveReport, Status, versions
 from .sweeps import Backward, Constants, Forward, backward, forward, keep_freed_memory, prepare
 
 #: a predicted decrease below this times max(1, |J|) drowns in rounding
-ROUNDING = 1e-13
+ROUNDING = 1e-14
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,8 +106,8 @@ def solve(
     keep_freed_memory()
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         outcome = _iterate(problem, flatten(start), options, report, begun)
-    controls = unflatten(problem, outcome.u)
-    facts = assess(problem, controls, options.tolerance, curvature=by_factorisation)
+        controls = unflatten(problem, outcome.u)
+        facts = assess(problem, controls, options.tolerance, curvature=by_factorisation)
     if facts.status is Status.NOT_STATIONARY and outcome.reason is not None:
         facts = dataclasses.replace(facts, status=outcome.reason)
     record = SolveReport(
@@ -190,7 +190,7 @@ def _iterates(problem: Problem, u: np.ndarray, options: StructuredOptions):
             yield _State(u=u, sweep=sweep, residual=residual, step=step, ended=True)
             return
         yield _State(u=u, sweep=sweep, residual=residual, step=step)
-        taken = None
+        taken, widened = None, False
         while taken is None:
             step = model.step(radius, shift)
             trial = forward(constants, u + step.s)
@@ -198,6 +198,10 @@ def _iterates(problem: Problem, u: np.ndarray, options: StructuredOptions):
             noise = ROUNDING * max(1.0, abs(sweep.objective))
             if step.predicted <= noise:
                 taken = _by_gradient(constants, trial, residual, actual, noise)
+                if taken is None and not widened and step.boundary:
+                    # the radius, not the model, made the step short: offer a Newton step, once
+                    radius, shift, widened = options.initial_radius, 0.0, True
+                    continue
                 if taken is None:  # at the floor of float64, stationary or not
                     yield _State(
                         u=u,
@@ -225,7 +229,7 @@ def _iterates(problem: Problem, u: np.ndarray, options: StructuredOptions):
 
 def _by_gradient(constants: Constants, trial: Forward, residual, actual, noise) -> Backward | None:
     """Judge a step whose decrease drowns in rounding by the gradient it leads to."""
-    if not abs(actual) <= 10 * noise:
+    if not actual >= -10 * noise:
         return None
     taken = backward(constants, trial)
     return taken if np.abs(taken.gradient).max() < 0.9 * residual else None

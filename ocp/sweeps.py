@@ -95,8 +95,8 @@ def keep_freed_memory() -> None:
     far, 32 MB at most; measured, the Hessian at d = 240 then takes 5 instead of 12 ms.  No
     effect elsewhere.
     """
-    del_me = np.empty(31 << 20, dtype=np.uint8)
-    del del_me
+    block = np.empty(31 << 20, dtype=np.uint8)
+    del block
 
 
 def forward(constants: Constants, u: np.ndarray) -> Forward:
@@ -112,7 +112,7 @@ def forward(constants: Constants, u: np.ndarray) -> Forward:
     A_T = np.ascontiguousarray(controls.A.mT)
     W_T = None if controls.W is None else np.ascontiguousarray(controls.W.mT)
     for k in range(N):
-        point = K = step = x
+        point, K, step = x, x, x
         for s in range(S):
             if constants.nodes[s]:
                 point = x + (h * constants.nodes[s]) * K

@@ -91,26 +91,21 @@ def step(H: np.ndarray, g: np.ndarray, radius: float, guess: float = 0.0) -> Ste
             low = max(low, shift)
         w = lapack.dtrtrs(L, s, lower=1)[0]
         w_length = float(blas.dnrm2(w))
-        newton = shift + (length / w_length) ** 2 * (length - radius) / radius
+        newton = -1.0  # at g = 0 there is no secular equation, only the hard case
+        if w_length > 0.0:
+            newton = shift + (length / w_length) ** 2 * (length - radius) / radius
         if low < newton < high:
             shift = newton
-        elif newton <= 0.0 and low <= 0.0 and shift > 0.0:
+        elif w_length > 0.0 and newton <= 0.0 and low <= 0.0 and shift > 0.0:
             shift = 0.0
         else:
             shift = max(np.sqrt(low * high), low + 0.01 * (high - low))
         if high - low <= 1e-14 * high:
-            return _done(H, g, s * min(1.0, radius / length), shift, True)
-    return _done(H, g, s * min(1.0, radius / length), shift, True)
-
-
-def least_eigenvalue(
-    H: np.ndarray, start: np.ndarray | None = None, iterations: int = 100
-) -> tuple[float, np.ndarray]:
-    """Return the least eigenvalue of a symmetric matrix and its eigenvector."""
-    from scipy.linalg import eigh
-
-    values, vectors = eigh(H, subset_by_index=[0, 0])
-    return float(values[0]), vectors[:, 0]
+            break
+    if L is None:  # the last shift failed; the upper end of the interval does not
+        s = -solve_with(factorise(H, high + np.finfo(float).eps * len(H) * high), g)
+        length = float(blas.dnrm2(s))
+    return _done(H, g, s * min(1.0, radius / max(length, radius)), shift, True)
 
 
 def _interval(H: np.ndarray, g: np.ndarray, radius: float) -> tuple[float, float]:

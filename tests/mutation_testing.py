@@ -5,8 +5,8 @@
 
 A seeded sample of all mutants that cosmic-ray's operators make of the files is tried, one at a
 time, in a copy of the repository.  A mutant is killed if a test fails or times out.  Mutants that
-change annotations alone are no change of the program and are not in the population.  Survivors of
-the quick tests of their file are tried against all quick tests of the judge.
+change annotations alone are no change of the program and are not in the population.  The tests of
+its file are tried first, then all other quick tests of the judge.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import json
 import math
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -31,14 +32,14 @@ FILES = {
     "adjoint": ("test_derivatives.py",),
     "second_order": ("test_descent.py", "test_zoo.py"),
     "hessian": ("test_derivatives.py",),
-    "dissipativity": ("test_turnpike.py", "test_zoo.py"),
+    "dissipativity": ("test_turnpike.py", "test_traces.py", "test_zoo.py"),
     "alpha": ("test_alpha.py", "test_turnpike.py"),
     "targets": ("test_turnpike.py", "test_layers.py", "test_zoo.py"),
-    "turnpike": ("test_turnpike.py", "test_zoo.py"),
+    "turnpike": ("test_turnpike.py", "test_traces.py", "test_zoo.py"),
     "across_depths": ("test_turnpike.py",),
     "certificate": ("test_certificate.py",),
+    "krawczyk": ("test_certificate.py",),
 }
-SECONDS = 150
 
 
 def main() -> int:
@@ -50,8 +51,7 @@ def main() -> int:
     parse.add_argument("--seconds", type=float, default=math.inf, help="stop after that long")
     parse.add_argument("--output", default="mutation.json")
     options = parse.parse_args()
-    population = [m for name in options.files for m in mutants_of(name)]
-    sample = random.Random(options.seed).sample(population, min(options.mutants, len(population)))
+    sample = sample_of(options.files, options.mutants, options.seed)
     first, step = (int(i) for i in options.part.split("/"))
     results, start = [], time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -59,53 +59,64 @@ def main() -> int:
             shutil.copytree(ROOT / part, Path(folder) / part)
         for part in ("setup.cfg", "pyproject.toml"):
             shutil.copy(ROOT / part, folder)
+        tests = Tests(Path(folder))
         for mutant in sample[first::step]:
             if time.monotonic() - start > options.seconds:
                 break
-            results.append({**mutant, "killed_by": killed(Path(folder), mutant)})
+            results.append({**mutant, "killed_by": tests.kill(mutant)})
             del results[-1]["code"]
             print(len(results), results[-1], flush=True)
             Path(options.output).write_text(json.dumps(results, indent=1))
-    print(summary(results, len(population)))
+    print(summary(results))
     return 0
 
 
-def mutants_of(name: str) -> list[dict]:
-    """All mutants of one file: operator, occurrence and the mutated text."""
+def sites_of(name: str) -> list[tuple[str, str, int]]:
+    """All places of one file where an operator of cosmic-ray applies."""
     from cosmic_ray import plugins
     from cosmic_ray.ast import ast_nodes, get_ast
-    from cosmic_ray.mutating import mutate_code
 
-    path = ROOT / "verification" / f"{name}.py"
-    code = path.read_text()
-    plain, nodes = without_annotations(code), list(ast_nodes(get_ast(code)))
-    found = []
+    nodes = list(ast_nodes(get_ast((ROOT / "verification" / f"{name}.py").read_text())))
+    sites = []
     for operator_name in plugins.operator_names():
         operator = plugins.get_operator(operator_name)
-        if operator.arguments():
-            continue
-        instance = operator()
-        count = sum(len(list(instance.mutation_positions(node))) for node in nodes)
-        for occurrence in range(count):
-            mutated = mutate_code(code, instance, occurrence)
-            if mutated is None or without_annotations(mutated) == plain:
-                continue
-            line = next(
-                i
-                for i, (a, b) in enumerate(
-                    zip(code.splitlines(), mutated.splitlines(), strict=False), start=1
-                )
-                if a != b
-            )
-            found.append(
-                {
-                    "file": name,
-                    "operator": operator_name.removeprefix("core/"),
-                    "line": line,
-                    "now": mutated.splitlines()[line - 1].strip(),
-                    "code": mutated,
-                }
-            )
+        if not operator.arguments():
+            count = sum(len(list(operator().mutation_positions(node))) for node in nodes)
+            sites += [(name, operator_name, occurrence) for occurrence in range(count)]
+    return sites
+
+
+def mutant_at(name: str, operator_name: str, occurrence: int) -> dict | None:
+    """The mutated file; None if the program without annotations is the same."""
+    from cosmic_ray import plugins
+    from cosmic_ray.mutating import mutate_code
+
+    code = (ROOT / "verification" / f"{name}.py").read_text()
+    mutated = mutate_code(code, plugins.get_operator(operator_name)(), occurrence)
+    if mutated is None or without_annotations(mutated) == without_annotations(code):
+        return None
+    pairs = zip(code.splitlines(), mutated.splitlines(), strict=False)
+    line = next(i for i, (a, b) in enumerate(pairs, start=1) if a != b)
+    return {
+        "file": name,
+        "operator": operator_name.removeprefix("core/"),
+        "line": line,
+        "now": mutated.splitlines()[line - 1].strip(),
+        "code": mutated,
+    }
+
+
+def sample_of(files: list[str], size: int, seed: int) -> list[dict]:
+    """A seeded sample without replacement."""
+    sites = [site for name in files for site in sites_of(name)]
+    random.Random(seed).shuffle(sites)
+    found: list[dict] = []
+    for site in sites:
+        if len(found) == size:
+            break
+        mutant = mutant_at(*site)
+        if mutant is not None:
+            found.append(mutant)
     return found
 
 
@@ -125,46 +136,74 @@ def without_annotations(code: str) -> str:
     return ast.dump(tree)
 
 
-def killed(folder: Path, mutant: dict) -> str:
-    """Return what killed the mutant, or ""."""
-    path = folder / "verification" / f"{mutant['file']}.py"
-    original = path.read_text()
-    path.write_text(mutant["code"])
-    try:
-        if tests_fail(folder, FILES[mutant["file"]]):
-            return "its own tests"
-        others = sorted(p.name for p in (folder / "tests" / "verification").glob("test_*.py"))
-        if tests_fail(folder, [name for name in others if name not in FILES[mutant["file"]]]):
-            return "the judge's other tests"
-        return ""
-    finally:
-        path.write_text(original)
+class Tests:
+    """The judge's quick tests in a copy of the repository, with the time that each file takes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        paths = (folder / "tests" / "verification").glob("test_*.py")
+        self.names = sorted(path.name for path in paths)
+        self.seconds: dict[str, float] = {}
+
+    def measure(self, name: str) -> None:
+        """Run a test file without any mutation: it must pass; its time sets the limit."""
+        if name not in self.seconds:
+            outcome, self.seconds[name] = self.run([name], math.inf)
+            print(f"{name}: {self.seconds[name]:.1f} s {outcome}", flush=True)
+            if outcome:
+                raise SystemExit(f"{name} fails without any mutation ({outcome})")
+
+    def kill(self, mutant: dict) -> str:
+        """Return what killed the mutant, or ""."""
+        path = self.folder / "verification" / f"{mutant['file']}.py"
+        original = path.read_text()
+        first = FILES[mutant["file"]]
+        try:
+            for name in (*first, *(name for name in self.names if name not in first)):
+                path.write_text(original)
+                self.measure(name)
+                path.write_text(mutant["code"])
+                outcome, _ = self.run([name], 10.0 + 3.0 * self.seconds[name])
+                if outcome:
+                    return f"{name}: {outcome}"
+            return ""
+        finally:
+            path.write_text(original)
+
+    def run(self, names: list[str], seconds: float) -> tuple[str, float]:
+        """Run tests in a forked process, which has NumPy and SciPy loaded already.
+
+        seconds : of processor time, so that a busy machine kills nothing
+        """
+        import numpy  # noqa: F401
+        import pytest
+        import scipy.linalg
+        import scipy.optimize
+        import scipy.stats  # noqa: F401
+
+        child = os.fork()
+        if child == 0:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 1)
+            os.dup2(null, 2)
+            os.chdir(self.folder)
+            sys.path[:0] = [str(self.folder)]
+            sys.dont_write_bytecode = True
+            if math.isfinite(seconds):
+                used = time.process_time()
+                limit = math.ceil(used + seconds)
+                resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
+            paths = [f"tests/verification/{name}" for name in names]
+            options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow"]
+            os._exit(int(pytest.main([*options, *paths])))
+        _, status, usage = os.wait4(child, 0)
+        spent = usage.ru_utime + usage.ru_stime
+        if os.WIFSIGNALED(status):
+            return ("time" if os.WTERMSIG(status) == signal.SIGXCPU else "crash"), spent
+        return ("failure" if os.WEXITSTATUS(status) else ""), spent
 
 
-def tests_fail(folder: Path, names: list[str]) -> bool:
-    """Run tests in a forked process, which has NumPy and SciPy loaded already."""
-    import numpy  # noqa: F401
-    import pytest
-    import scipy.linalg
-    import scipy.optimize
-    import scipy.stats  # noqa: F401
-
-    child = os.fork()
-    if child == 0:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 1)
-        os.dup2(null, 2)
-        os.chdir(folder)
-        sys.path[:0] = [str(folder)]
-        sys.dont_write_bytecode = True
-        signal.alarm(SECONDS)
-        paths = [f"tests/verification/{name}" for name in names]
-        os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", *paths])))
-    _, status = os.waitpid(child, 0)
-    return status != 0
-
-
-def summary(results: list[dict], population: int) -> str:
+def summary(results: list[dict]) -> str:
     """Score with Wilson's 95 % interval, and the survivors."""
     n, k = len(results), sum(bool(result["killed_by"]) for result in results)
     if not n:
@@ -173,7 +212,6 @@ def summary(results: list[dict], population: int) -> str:
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     lines = [f"{k} of {n} killed, {p:.1%} [{centre - half:.1%}, {centre + half:.1%}]"]
-    lines[0] += f", sampled from {population}"
     lines += [f"survived: {r}" for r in results if not r["killed_by"]]
     return "\n".join(lines)
 

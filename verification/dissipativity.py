@@ -111,6 +111,26 @@ def along_trajectory(facts: Facts) -> Finding:
     )
 
 
+def along_trace(facts: Facts) -> list[Entry]:
+    """The slack of a stage trace, whose states are its logits."""
+    reason = why_not(facts)
+    if reason:
+        return [not_applicable("dissipativity", reason)]
+    slack, size = _slack(facts.targets, facts.content.logits, slice(None))
+    k, i = np.unravel_index(slack.argmin(), slack.shape)
+    return [
+        _constant(facts),
+        theorem(
+            NAMES[0],
+            -float(slack[k, i]),
+            ROUNDING * size,
+            math.inf,
+            where=f"layer {k}, sample {i}",
+            message=f"least slack over {slack.size} (layer, sample) pairs (measured: minus it)",
+        ),
+    ]
+
+
 def _slack(targets, z: np.ndarray, rows) -> tuple[np.ndarray, float]:
     """(g - g*) - alpha(dist_z) for each sample, and the size that rounding is relative to."""
     distance = np.linalg.norm(targets.offset(z, rows), axis=-1)

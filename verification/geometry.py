@@ -11,6 +11,8 @@ from .report import Check, Entry, Finding, Verdict, not_applicable
 from .targets import CLEAR, ZERO, class_distances
 
 VALUE_TOLERANCE = 1e-12
+#: however ill-conditioned the readout is
+COARSEST = 1e-6
 
 
 def check_geometry(facts: Facts) -> list[Entry]:
@@ -110,7 +112,7 @@ def _minimisers(facts: Facts) -> Check:
     return Check(
         name="geometry.minimisers",
         measured=float(worst[y]),
-        bound=VALUE_TOLERANCE * float(targets.singular[0] / targets.least_singular),
+        bound=min(VALUE_TOLERANCE * float(targets.singular[0] / targets.least_singular), COARSEST),
         where=f"class {y}",
         message=f"|softmax(C x + c) - q| at a point of each M_y; every M_y has dimension"
         f" {problem.width - problem.n_classes + 1}",

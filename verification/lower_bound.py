@@ -20,7 +20,8 @@ s = sum_{l<k} log psi(t_l), not increasing in s.  The control pays h (r/2) |A|^2
 
 On a grid of s every quantity is taken at the end of its cell where it is smallest, so the minimum
 over the grid bounds the continuous one; floats are rounded down by more than libm can err.
-The bound is far from the best value where single samples must travel: the gap says how far.
+F(x_0) is known and replaces Fbar(0) at the first stage.  The bound is far from the best value
+where single samples must travel: the gap says how far.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ import numpy as np
 import scipy.optimize
 from scipy.special import xlogy
 
+from ocp import loss
 from ocp.files import TrainingFile
 from ocp.problem import Problem
 
@@ -110,8 +112,12 @@ def lower_bound(problem: Problem, cells: int = 4000) -> LowerBound:
     beyond = np.max([_matched_cost(problem, pairs, np.array([math.inf])) for pairs in families])
     F = np.minimum.accumulate(F)
     value = _dynamic_program(problem, edges, F, float(beyond))
+    if problem.beta:
+        # the first stage point is x_0 itself: its cost is known, whatever the control
+        known = problem.h * _WEIGHTS[problem.scheme][0] * (_initial_cost(problem) - float(F[0]))
+        value = (value + max(0.0, known)) * (1.0 - _SLACK)
     return LowerBound(
-        value=value,
+        value=float(value),
         matched=int((families[0].weight > 0).sum()),
         step=float(edges[1]),
         cells=len(edges) - 1,
@@ -181,8 +187,8 @@ def _pairs(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
     """(i, j differ in class), and c_ij |x_0^i - x_0^j| / 2 rounded up; (n_d, n_d)."""
     x = problem.input_values @ problem.lift_weight.T + problem.lift_bias
     # rounding of x_0: a dot product of n_in terms, then a difference
-    terms = np.abs(problem.input_values) @ np.abs(problem.lift_weight).T + np.abs(problem.lift_bias)
-    error = (x.shape[1] + problem.inputs.shape[1] + 8) * np.finfo(float).eps * terms.max()
+    terms = x.shape[1] + problem.inputs.shape[1] + 8
+    error = terms * np.finfo(float).eps * float(_input_sizes(problem).max())
     n = problem.width
     square = np.zeros((len(x), len(x)))
     for j in range(n):
@@ -197,6 +203,25 @@ def _pairs(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
     y = problem.labels
     reach = 0.5 * rows[y[:, None], y[None, :]] * distance * (1 + _SLACK)
     return y[:, None] != y[None, :], reach
+
+
+def _initial_cost(problem: Problem) -> float:
+    """F(x_0), rounded down: g moves by at most twice the largest error of a logit."""
+    x = problem.input_values @ problem.lift_weight.T + problem.lift_bias
+    z = x @ problem.readout_weight.T + problem.readout_bias
+    F = float(loss.soft_cross_entropy(z, problem.soft_targets).mean())
+    size = _input_sizes(problem) @ np.abs(problem.readout_weight).T + np.abs(problem.readout_bias)
+    terms = problem.inputs.shape[1] + problem.width + problem.n_classes + 16
+    error = 8 * terms * np.finfo(float).eps * (1.0 + float(size.max()))
+    return max(0.0, F - error) if math.isfinite(F) else 0.0
+
+
+def _input_sizes(problem: Problem) -> np.ndarray:
+    """Sums of the absolute values of all terms in x_0, (n_d, n): what rounding is relative to."""
+    values = np.abs(problem.inputs.astype(float))
+    if problem.input_scale is not None:
+        values = abs(problem.input_scale) * values + abs(problem.input_shift)
+    return values @ np.abs(problem.lift_weight).T + np.abs(problem.lift_bias)
 
 
 def _matching(problem: Problem, different: np.ndarray, reach: np.ndarray, s: float) -> Pairs:

@@ -41,6 +41,8 @@ MAX_UNKNOWNS = 1000
 #: Gauss-Newton has arrived when no equation is violated by more
 ARRIVED = 1e-9
 BITS = 192
+#: equations^2 x unknowns x iterations that Gauss-Newton may spend, some seconds
+WORK = 4e8
 #: a sum of at most 1e5 non-negative floats is wrong by less than this factor
 _UP = 1.0 + 1e-10
 
@@ -219,39 +221,52 @@ def gauss_newton(
     problem: Problem,
     controls: Controls,
     progress: Callable[[str], None] = lambda text: None,
-    iterations: int = 100,
 ) -> tuple[np.ndarray, float]:
-    """Levenberg-Marquardt on |E(u)|^2 with shortest steps: (u of the layers, largest |E|)."""
-    m = layer_size(problem)
-    u = flatten(controls)[: problem.depth * m].copy()
+    """Levenberg-Marquardt on |E(u)|^2 with shortest steps: (u of the layers, largest |E|).
+
+    The damping follows the residual first, and is constant in a second try where that is cheap.
+    """
+    unknowns = problem.depth * layer_size(problem)
+    equations = problem.n_samples * (problem.n_classes - 1)
+    budget = int(np.clip(WORK / (equations**2 * unknowns), 30, 200))
+    u, residual = _levenberg(problem, controls, progress, budget, 1e-2, True)
+    if residual > ARRIVED and budget == 200:
+        again, other = _levenberg(problem, controls, progress, budget, 1.0, False)
+        if other < residual:
+            u, residual = again, other
+    return u, residual
+
+
+def _levenberg(problem, controls, progress, iterations: int, damping: float, follow: bool):
+    u = flatten(controls)[: problem.depth * layer_size(problem)].copy()
     values, jacobian = equations_and_jacobian(problem, controls, u)
-    damping, before = 1e-2, math.inf
     for iteration in range(iterations):
+        size = float(np.abs(values).max())
         if iteration % 20 == 0:
-            size = float(np.linalg.norm(values))
-            progress(f"reachability: Gauss-Newton, residual {np.abs(values).max():.1e}")
-            if size > before / 3:
-                break  # it crawls: what is left needs thousands of steps
-            before = size
-        if np.abs(values).max() <= 1e-14 or damping > 1e12:
+            progress(f"reachability: Gauss-Newton, residual {size:.1e}")
+        if size <= 1e-14 or not math.isfinite(size) or damping > 1e14:
             break
         gram = jacobian @ jacobian.T
-        scale = damping * min(1.0, float(np.abs(values).max())) * np.trace(gram) / len(gram)
+        mean = float(np.trace(gram)) / len(gram)
+        added = mean * (damping * (min(1.0, size) if follow else 1.0) + 1e-14)
         try:
-            factor = scipy.linalg.cho_factor(gram + (scale + 1e-15) * np.eye(len(gram)))
+            factor = scipy.linalg.cho_factor(gram + added * np.eye(len(gram)))
         except scipy.linalg.LinAlgError:
-            damping *= 10
+            damping *= 5.0
             continue
-        trial = u - jacobian.T @ scipy.linalg.cho_solve(factor, values)
+        step = -jacobian.T @ scipy.linalg.cho_solve(factor, values)
         with np.errstate(over="ignore", invalid="ignore"):
-            new_values, new_jacobian = equations_and_jacobian(problem, controls, trial)
-        if np.linalg.norm(new_values) < np.linalg.norm(values):
-            u, values, jacobian = trial, new_values, new_jacobian
-            damping = max(damping / 5, 1e-12)
+            new_values, new_jacobian = equations_and_jacobian(problem, controls, u + step)
+        norm = np.linalg.norm(values)
+        predicted = norm - np.linalg.norm(values + jacobian @ step)
+        actual = norm - np.linalg.norm(new_values)
+        if actual > 1e-4 * predicted:
+            u, values, jacobian = u + step, new_values, new_jacobian
+            damping *= 0.2 if actual > 0.5 * predicted else 1.0 if actual > 0.2 * predicted else 2.0
+        elif size <= 1e-12:
+            break  # rounding level
         else:
-            if np.abs(values).max() <= 1e-12:
-                break
-            damping *= 4
+            damping *= 5.0
     return u, float(np.abs(values).max())
 
 

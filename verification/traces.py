@@ -12,6 +12,7 @@ from ocp.problem import Problem
 from ocp.trace import Trace
 
 from . import states, turnpike
+from .dissipativity import along_trace
 from .facts import Facts
 from .geometry import class_distance
 from .layers import cropped_change, entry_layer, flips
@@ -98,6 +99,8 @@ def check_trace(check: str, facts: TraceFacts) -> list[Entry]:
             not_applicable("geometry.rank", "a stage trace holds no readout", "claim"),
             *class_distance(facts),
         ]
+    if check == "dissipativity":
+        return along_trace(facts)
     if check == "turnpike":
         return turnpike.check_turnpike(facts)
     if check == "depth":

@@ -53,8 +53,8 @@ ROLES = {
     "stage": ({"beta": 1}, (DEPTH,)),
     "terminal": ({"beta": 0}, (DEPTH,)),
     "hard": ({"beta": 1, "p_d": 1.0}, (DEPTH,)),
-    "fresh": ({"beta": 1}, (10, 5, 7, 4, 6, 8, 3)),
-    "plain": ({"beta": 0}, (10, 5, 3)),
+    "fresh": ({"beta": 1}, (10, 5, 8, 6, 7, 4, 3)),
+    "plain": ({"beta": 0}, (10, 5)),
 }
 FIELDS = (
     *("dataset", "role", "depth", "seed", "epochs", "multiply_adds", "cpu_seconds", "wall_seconds"),

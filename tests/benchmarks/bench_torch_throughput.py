@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import time
@@ -129,7 +130,12 @@ def main() -> None:
         statistics.median(p[1] / q[1] for p, q in zip(times[a], times[b], strict=True)), 3
     )
     record = {
-        "host": {"machine": platform.machine(), "torch": torch.__version__},
+        "host": {
+            "machine": platform.machine(),
+            "torch": torch.__version__,
+            "cores": os.cpu_count(),
+            "load": round(os.getloadavg()[0], 1),
+        },
         "options": vars(args) | {"layers": N, "width": WIDTH},
         "epoch_of_60000": table,
         "cpu_ratio_stage_to_terminal": ratio("stage cost", "terminal loss only"),

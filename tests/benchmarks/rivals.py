@@ -29,16 +29,35 @@ class Method:
     width: int = 3
 
 
-def grown(name: str, **options) -> object:
-    """Depth growth with a solver of the toolkit."""
+def grown(name: str, start_scale: float = 0.5, **options) -> object:
+    """Depth growth with a solver of the toolkit, one start a seed."""
 
     def run(problem: Problem, seed: int, tolerance: float) -> Result:
         solver = solvers.by_name(name, options=options)
-        growth = continuation.GrowthOptions(tolerance=tolerance, restarts=0)
+        growth = continuation.GrowthOptions(
+            tolerance=tolerance, restarts=0, start_scale=start_scale
+        )
         found = continuation.grow(problem, solver, seed=seed, options=growth)
         return found.controls, found.report.iterations, found.status.name
 
     return run
+
+
+def by_gain(problem: Problem, seed: int, tolerance: float) -> Result:
+    """Growth whose steps in depth follow the gain over idling."""
+    from ocp.gain import GainOptions, grow_by_gain
+
+    growth = continuation.GrowthOptions(
+        tolerance=tolerance, restarts=0, start_scale=0.1, append_scale=1e-6
+    )
+    found, _ = grow_by_gain(
+        problem,
+        solvers.by_name("structured"),
+        depth=problem.depth,
+        seed=seed,
+        options=GainOptions(growth=growth),
+    )
+    return found.controls, found.report.iterations, found.status.name
 
 
 def cold(name: str, **options) -> object:
@@ -123,16 +142,16 @@ def torch_adam(problem: Problem, seed: int, tolerance: float) -> Result:
     J, steps = torch_objective(problem), 30_000
     method = torch.optim.Adam([u], lr=1e-2)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(method, steps, eta_min=1e-5)
-    step = 0
-    while step < steps:
-        step += 1
+    taken = 0
+    while taken < steps:
         method.zero_grad()
         J(u).backward()
         if float(u.grad.abs().max()) <= tolerance:
             break
         method.step()
         decay.step()
-    return unflatten(problem, u.detach().numpy()), step, "stopped"
+        taken += 1
+    return unflatten(problem, u.detach().numpy()), taken, "stopped"
 
 
 def _start(problem: Problem, seed: int) -> Controls:
@@ -156,6 +175,16 @@ TEXTBOOK = {"mumps_pivot_order": 7, "nlp_scaling_method": "gradient-based"}
 METHODS = {
     "structured-growth": Method(
         title="structured, growth (the default)", run=grown("structured"), seeds=10
+    ),
+    "structured-growth-near": Method(
+        title="structured, growth from starts of scale 0.1",
+        run=grown("structured", start_scale=0.1),
+        seeds=10,
+    ),
+    "ipopt-growth-near": Method(
+        title="(b) IPOPT, growth from starts of scale 0.1, QAMD",
+        run=grown("ipopt", start_scale=0.1),
+        seeds=3,
     ),
     "structured-cold": Method(title="structured, cold", run=cold("structured"), seeds=10),
     "ipopt-growth": Method(
@@ -189,16 +218,19 @@ METHODS = {
         seeds=10,
         points_per_class=49,
     ),
-    "structured-growth-1940": Method(
-        title="structured, growth, 1940 points",
-        run=grown("structured"),
-        seeds=5,
+    "structured-gain-1940": Method(
+        title="structured, growth by gain, 1940 points",
+        run=by_gain,
+        seeds=3,
         points_per_class=970,
     ),
-    "structured-growth-100": Method(
-        title="structured, growth to N = 100", run=grown("structured"), seeds=10, depth=100
+    "structured-gain-100": Method(
+        title="structured, growth by gain to N = 100", run=by_gain, seeds=5, depth=100
     ),
-    "structured-growth-wide": Method(
-        title="structured, growth, n = 8", run=grown("structured"), seeds=5, width=8
+    "structured-gain-20": Method(
+        title="structured, growth by gain to N = 20", run=by_gain, seeds=5
+    ),
+    "structured-gain-wide": Method(
+        title="structured, growth by gain, n = 8", run=by_gain, seeds=3, width=8
     ),
 }

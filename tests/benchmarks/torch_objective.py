@@ -50,4 +50,4 @@ def recomputed(problem: Problem, u, chunk: int = 16) -> tuple[float, float, floa
     for i in range(len(u)):
         (H[i],) = torch.autograd.grad(g[i], u, retain_graph=True)
     least = torch.linalg.eigvalsh(0.5 * (H + H.T))[0]
-    return float(value), float(g.abs().max()), float(least)
+    return float(value.detach()), float(g.detach().abs().max()), float(least)

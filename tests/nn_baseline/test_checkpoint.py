@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from nn_baseline import checkpoint
+from nn_baseline import checkpoint, evaluate
 from nn_baseline.model import Network
 from ocp import controls, files, rollout
 from ocp.problem import Problem
@@ -36,8 +36,20 @@ def test_training_files_come_back_bit_for_bit(tmp_path, make_problem):
         assert np.array_equal(controls.flatten(network.controls()), controls.flatten(u))
         J = rollout.objective(content.problem, content.controls)
         assert rollout.objective(problem, u) == J
+        gradient, _ = rollout.gradient(problem, u)
+        assert content.origin["objective"] == pytest.approx(float(J), rel=1e-12, abs=1e-12)
+        assert content.origin["grad_inf_norm"] == pytest.approx(np.abs(gradient).max(), rel=1e-11)
         checkpoint.save_training(tmp_path / "again", network)
         assert files.load(tmp_path / "again").sha256 == content.sha256
+
+
+def test_the_claims_of_a_file_do_not_depend_on_the_chunks(make_problem, monkeypatch):
+    problem, u = make_problem(7)
+    network = Network(problem, u)
+    x, y = torch.tensor(problem.inputs), torch.tensor(problem.labels)
+    whole = evaluate.objective_and_gradient(network, x, y)
+    monkeypatch.setattr(evaluate, "chunks", lambda x, y: zip(x.split(2), y.split(2), strict=True))
+    assert evaluate.objective_and_gradient(network, x, y) == pytest.approx(whole, rel=1e-12)
 
 
 def images(n=50):

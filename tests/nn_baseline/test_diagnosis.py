@@ -74,6 +74,20 @@ def test_the_turnpike_begins_where_the_data_cost_rests():
     assert "no turnpike" in names(staircase(3, depth=3))
 
 
+def test_layers_that_idle_on_the_turnpike_are_not_called_dead():
+    network = staircase(3)
+    with torch.no_grad():
+        network.b[6].fill_(50.0)
+    before = names(staircase(3))
+    assert "saturated layers" not in before and "turnpike" in before
+    # layer 6 moves both coordinates alike, so the data cost rests although it saturates
+    found = names(network)
+    assert "turnpike" in found and "saturated layers" not in found
+    with torch.no_grad():
+        network.b[1].fill_(50.0)
+    assert "layers 1 " in names(network)["saturated layers"].message
+
+
 def test_the_standard_training_is_not_asked_for_a_turnpike():
     found = names(network_of(beta=0))
     assert not {"turnpike", "no turnpike", "nothing learnt"} & set(found)

@@ -130,24 +130,43 @@ def test_the_two_class_form_is_exact_and_keeps_its_digits(p):
     assert alpha.phi(t) == pytest.approx(exact, rel=3e-13)
 
 
-@pytest.mark.parametrize(("n_c", "p"), [*CASES, (10, 1.0)])
-def test_below_g_mis_a_sample_is_right_and_the_value_is_attained(n_c, p):
-    rng = np.random.default_rng(0)
+def attack_g_mis(n_c: int, p: float, points: int, seed: int) -> tuple[float, int]:
+    """Least g over wrong logits less g_mis, and how many logits were wrong."""
+    rng = np.random.default_rng(seed)
     q = loss.soft_target(np.array([0]), n_c, p)[0]
     g_mis = loss.misclassification_threshold(n_c, p)
-    z = rng.standard_normal((POINTS, n_c)) * 10.0 ** rng.uniform(-2, 1.5, (POINTS, 1))
-    z += np.where(rng.random((POINTS, 1)) < 0.5, np.log(np.maximum(q, 1e-3)), 0.0)
-    # adversarial: the true logit tied with, or just below, the largest other one
-    tie = rng.random(POINTS) < 0.5
-    z[tie, 0] = z[tie, 1:].max(axis=1) - 10.0 ** rng.uniform(-12, 0, tie.sum())
-    g = loss.soft_cross_entropy(z, q)
-    wrong = ~loss.is_right(z, np.zeros(POINTS, dtype=int))
-    assert wrong.any()
-    assert g[wrong].min() >= g_mis - 1e-12
-    eps = (1 - p) / (n_c - 1)
-    best = np.full(n_c, eps if eps > 0 else 1e-300)
-    best[:2] = (p + eps) / 2
-    assert loss.soft_cross_entropy(np.log(best), q) == pytest.approx(g_mis, abs=1e-12)
+    least, count = np.inf, 0
+    for start in range(0, points, 50_000):
+        m = min(50_000, points - start)
+        z = rng.standard_normal((m, n_c)) * 10.0 ** rng.uniform(-2, 1.5, (m, 1))
+        z += np.where(rng.random((m, 1)) < 0.5, np.log(np.maximum(q, 1e-3)), 0.0)
+        # adversarial: the true logit tied with, or just below, the largest other one
+        tie = rng.random(m) < 0.5
+        z[tie, 0] = z[tie, 1:].max(axis=1) - 10.0 ** rng.uniform(-12, 0, tie.sum())
+        # and near the worst point: both at (p + eps)/2, the others at eps
+        eps = max((1 - p) / (n_c - 1), 1e-30)
+        near = np.log(np.r_[(p + eps) / 2, (p + eps) / 2, np.full(n_c - 2, eps)])
+        close = rng.random(m) < 0.2
+        z[close] = near + 10.0 ** rng.uniform(-9, -1) * rng.standard_normal((close.sum(), n_c))
+        wrong = ~loss.is_right(z, np.zeros(m, dtype=int))
+        least = min(least, float(loss.soft_cross_entropy(z[wrong], q).min()) - g_mis)
+        count += int(wrong.sum())
+    return least, count
+
+
+@pytest.mark.parametrize(("n_c", "p"), [*CASES, (10, 1.0)])
+def test_below_g_mis_a_sample_is_right_and_the_value_is_attained(n_c, p):
+    least, count = attack_g_mis(n_c, p, POINTS, seed=1)
+    assert count > POINTS / 10
+    assert -1e-12 <= least <= 1e-2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n_c", "p"), [*CASES, (10, 1.0)])
+def test_ten_million_points_do_not_beat_g_mis(n_c, p):
+    least, count = attack_g_mis(n_c, p, 10_000_000, seed=2)
+    assert count > 1_000_000
+    assert least >= -1e-12
 
 
 def test_reference_values_of_g_mis():

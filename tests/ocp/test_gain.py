@@ -1,0 +1,66 @@
+"""Growth by the gain over idling: the formula, the rejection and the depth it chooses."""
+
+import numpy as np
+import problems
+import pytest
+
+from ocp import structured
+from ocp.continuation import extend
+from ocp.gain import GainOptions, gain_over_idling, grow_by_gain
+from ocp.rollout import data_cost, objective
+from ocp.solution import Status
+
+
+def solver(problem, start, tolerance, report):
+    options = structured.StructuredOptions(tolerance=tolerance)
+    return structured.solve(problem, start, options=options, report=report)
+
+
+def test_the_gain_is_the_formula_of_the_theory():
+    problem = problems.spirals(points_per_class=8)
+    shallow, _ = grow_by_gain(problem, solver, depth=5)
+    deeper, _ = grow_by_gain(problem, solver, depth=9, start=shallow.controls)
+    terminal = float(data_cost(problem, shallow.controls, shallow.states[-1]))
+    by_hand = shallow.report.objective + 4 * problem.h * terminal - deeper.report.objective
+    # two sums of some thousand terms of order one
+    assert gain_over_idling(shallow, deeper) == pytest.approx(by_hand, abs=1e-12)
+    assert by_hand > 0
+
+
+def test_a_worse_point_is_rejected_and_the_idle_extension_wins():
+    problem, calls = problems.spirals(points_per_class=8), []
+
+    def spoils_its_first_deep_start(statement, start, tolerance, report):
+        calls.append(statement.depth)
+        if calls.count(8) == 1 and statement.depth == 8:
+            start = extend(statement, start.layers(0, 1), np.random.default_rng(5), 3.0)
+        return solver(statement, start, tolerance, report)
+
+    found, rungs = grow_by_gain(problem, spoils_its_first_deep_start, depth=8)
+    assert calls == [5, 8, 8]
+    assert rungs[-1].rejected and rungs[-1].gain >= 0
+    idle = extend(found.problem, found.controls.layers(0, 5), np.random.default_rng(0), 0.0)
+    assert found.report.objective < float(objective(found.problem, idle))
+
+
+def test_auto_stops_when_more_layers_do_not_pay():
+    problem = problems.blobs(3, 9)
+    found, rungs = grow_by_gain(problem, solver, depth=None, options=GainOptions(first=2))
+    assert found.status is Status.SOLVED
+    assert found.report.grad_inf_norm <= 1e-8
+    assert rungs[-1].right == problem.n_samples
+    assert all(r.gain < 0.01 * r.objective for r in rungs[-2:])
+    assert found.problem.depth < 30
+
+
+def test_the_depth_asked_for_is_reached_and_steps_double_on_the_turnpike():
+    found, rungs = grow_by_gain(problems.blobs(3, 9), solver, depth=20)
+    assert found.problem.depth == 20 and found.status is Status.SOLVED
+    steps = np.diff([r.depth for r in rungs])
+    assert steps[0] == 3 and steps.max() > 3
+
+
+@pytest.mark.parametrize("wrong", [{"first": 0}, {"step": 2.5}, {"small": 0.0}])
+def test_options_are_validated(wrong):
+    with pytest.raises(ValueError, match="wanted"):
+        GainOptions(**wrong)
