@@ -131,7 +131,7 @@ def _verify(
         begun = time.process_time()
         for check in chosen:
             progress(f"{name}: {check}" if several else check)
-            found = _run(check, facts, certify)
+            found = _run(check, facts, certify, progress)
             entries += [_at(entry, name) for entry in found] if several else found
         if facts.pass_seconds > 0 and facts.too_large:
             found = large_curvature.cost(facts, time.process_time() - begun)
@@ -159,7 +159,7 @@ def _subject(content: Content, tolerance: float, certify: bool, budget: float) -
     return kind(content, tolerance, certify, budget)
 
 
-def _run(check: str, facts: Facts, certify: bool) -> list[Entry]:
+def _run(check: str, facts: Facts, certify: bool, progress: Progress) -> list[Entry]:
     if check == "certificate" and not certify:
         return [not_checked("certificate", "asked for with --certify", "claim")]
     if isinstance(facts, TraceFacts):
@@ -174,7 +174,10 @@ def _run(check: str, facts: Facts, certify: bool) -> list[Entry]:
         return [not_checked(check, "not available in this version")]
     if of_one_file:
         return list(getattr(found, function)(facts))
-    options = {"certificate": {"tol": facts.tolerance}, "reachability": {"facts": facts}}
+    options = {
+        "certificate": {"tol": facts.tolerance, "progress": progress},
+        "reachability": {"facts": facts},
+    }
     return list(getattr(found, function)(facts.content, **options.get(check, {})))
 
 
