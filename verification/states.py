@@ -25,6 +25,8 @@ BATCH_BYTES = 64 * 2**20
 #: logits of all layers are kept up to this size: several checks read them
 LOGITS_BYTES = 256 * 2**20
 KINK_TOLERANCE = 1e-9
+#: pre-activations this small are listed by the survey, unless there are too many
+NEAR_KINK, LISTED = 1e-5, 10**6
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -57,6 +59,7 @@ class Survey:
     right : whether it is classified right there, (N+1, n_d)
     final_logits : (n_d, n_c);  logits : of all layers, (N+1, n_d, n_c), or None if too large
     least_preactivation, largest_preactivation : min and max of |v|
+    near_kinks : layer, stage, sample, unit and |v| where it is below 1e-5, (c, 5), or None
     saturated : share of |sigma'(v)| below 1e-3 of its largest value, by layer, (N,)
     """
 
@@ -71,6 +74,7 @@ class Survey:
     largest_preactivation: float
     saturated: np.ndarray
     logits: np.ndarray | None = None
+    near_kinks: np.ndarray | None = None
 
 
 def batches(problem: Problem, copies: int = 1) -> Iterator[Batch]:
@@ -158,6 +162,7 @@ def survey(problem: Problem, controls: Controls) -> Survey:
     euler = len(weights) == 1  # its only stage point is x_k
     stage_cost, flat = np.zeros((N, len(weights))), np.zeros(N)
     least, largest = np.inf, 0.0
+    near: list[np.ndarray] | None = None if problem.activation in activations.SMOOTH else []
     steepest = 1.0 if problem.activation != "sigmoid" else 0.25
     for batch in batches(problem):
         run = propagate(problem, controls, batch)
@@ -174,6 +179,11 @@ def survey(problem: Problem, controls: Controls) -> Survey:
         stage_cost += at_stages.sum(axis=-1) / n_d
         size = np.abs(run.V)
         least, largest = min(least, size.min()), max(largest, size.max())
+        if near is not None and sum(map(len, near)) < LISTED:
+            at = np.argwhere(size <= NEAR_KINK)
+            value = size[tuple(at.T)]
+            at[:, 2] += batch.rows.start
+            near.append(np.column_stack([at, value]))
         if has_flat_part:
             slope = np.abs(problem.sigma.derivatives(run.V, 1)[1])
             flat += (slope < 1e-3 * steepest).mean(axis=(1, 2, 3)) * (len(batch.s) / n_d)
@@ -192,6 +202,7 @@ def survey(problem: Problem, controls: Controls) -> Survey:
         largest_preactivation=float(largest),
         saturated=flat,
         logits=kept,
+        near_kinks=None if near is None or sum(map(len, near)) >= LISTED else np.concatenate(near),
     )
 
 
@@ -203,6 +214,10 @@ def kinks(problem: Problem, controls: Controls, found: Survey) -> tuple[int, str
     threshold = KINK_TOLERANCE * (1.0 + found.largest_preactivation)
     if problem.activation in activations.SMOOTH or found.least_preactivation > threshold:
         return 0, ""
+    if found.near_kinks is not None and threshold <= NEAR_KINK:
+        on = found.near_kinks[found.near_kinks[:, 4] <= threshold]
+        k, _, _, unit = min(map(tuple, on[:, :4].astype(int)))
+        return len(on), f"layer {k}, unit {unit}"
     count, first = 0, None
     for batch in batches(problem):
         on = np.abs(propagate(problem, controls, batch).V) <= threshold

@@ -120,3 +120,14 @@ def test_the_cost_of_a_large_file_is_printed(monkeypatch):
     assert line.verdict is Verdict.OBSERVED
     assert line.measured > 0
     assert "of a budget of 50" in line.message
+
+
+@pytest.mark.parametrize("activation", ["relu", "softsign"])
+def test_kinks_are_counted_alike_from_the_survey_and_by_another_pass(monkeypatch, activation):
+    file = content(activation=activation)
+    file.controls.A[3, 1], file.controls.b[3, 1] = 0.0, 0.0  # a dead unit: v = 0 on all samples
+    listed = Facts(file).kinks
+    assert listed == (file.problem.n_samples, "layer 3, unit 1")
+    monkeypatch.setattr(states, "LISTED", 0)
+    assert Facts(file).survey.near_kinks is None
+    assert Facts(file).kinks == listed
