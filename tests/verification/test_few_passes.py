@@ -97,11 +97,14 @@ def test_one_step_shows_descent_and_only_where_there_is_some():
 def test_kinks_of_a_large_file_far_from_stationary_are_no_excuse(monkeypatch):
     monkeypatch.setattr(Facts, "too_large", "treated as too large")
     monkeypatch.setattr(Facts, "kinks", (3, "layer 1, unit 2"))
-    report = verify_content([content(activation="relu")], only=["first_order"])
+    file = content(activation="relu")
+    report = verify_content([file], only=["first_order", "diagnosis"])
     line = report.named("first_order.gradient")
     assert line.verdict is Verdict.FAILED
     assert "3 pre-activations on kinks" in line.explanation
     assert "J falls by" in line.explanation
+    assert "training stopped early" in report.named("diagnosis.not_converged").message
+    assert "3 pre-activations" in report.named("diagnosis.kinks").message
 
 
 def test_the_budget_is_checked_before_anything_is_read(capsys):
