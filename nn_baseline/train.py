@@ -174,7 +174,8 @@ class _Run:
         n = len(self.labels)
         if len(self.edges) == 2:
             return torch.arange(n, device=self.labels.device)
-        generator = torch.Generator().manual_seed(self.options.seed * 1_000_003 + epoch)
+        seed = (self.options.seed * 1_000_003 + epoch) % 2**63
+        generator = torch.Generator().manual_seed(seed)
         return torch.randperm(n, generator=generator).to(self.labels.device)
 
     def step(self, order: Tensor) -> tuple[float, float]:
@@ -189,7 +190,7 @@ class _Run:
         y = self.labels if whole else self.labels[mine]
         for group in self.optimizer.param_groups:
             group["lr"] = options.learning_rate(c.step, self.total)
-        torch._foreach_copy_(self.good, [p.detach() for p in self.parameters])
+        here = [p.detach() for p in self.parameters]
 
         def closure() -> Tensor:
             self.optimizer.zero_grad(set_to_none=True)
@@ -198,15 +199,19 @@ class _Run:
             return self.processes.mean(J.detach())
 
         if options.optimizer == "lbfgs":
+            before = [p.clone() for p in here]
             J = self.optimizer.step(closure)
             norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters])
             if not all(bool(torch.isfinite(p).all()) for p in self.parameters):
                 norm = norm * torch.nan
+            if math.isfinite(float(J) + float(norm)):
+                torch._foreach_copy_(self.good, before)
             return float(J), float(norm)
         J = closure()
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters])
         value, size = float(J), float(norm)
         if math.isfinite(value + size):
+            torch._foreach_copy_(self.good, here)
             if options.clip:
                 torch.nn.utils.clip_grads_with_norm_(self.parameters, options.clip, norm)
             self.optimizer.step()

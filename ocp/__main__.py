@@ -22,7 +22,9 @@ def parser() -> argparse.ArgumentParser:
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verbs = main.add_subparsers(dest="verb", required=True, metavar="{solve,polish,grow,multistart}")
+    verbs = main.add_subparsers(
+        dest="verb", required=True, metavar="{solve,polish,grow,multistart}"
+    )
 
     solve = verbs.add_parser("solve", help="solve a problem, by depth growth unless told otherwise")
     solve.add_argument("source", type=Path, metavar="PROBLEM|FILE")

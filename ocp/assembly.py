@@ -32,8 +32,8 @@ from .controls import Controls, ends, flatten, layer_size
 from .problem import Problem
 from .sweeps import Backward, Constants, Forward, backward, forward, prepare
 
-#: doubles in one (layers, samples, n, m) array of a chunk of samples: 8 MB
-CHUNK_DOUBLES = 1 << 20
+#: doubles in one (layers, samples, n, m) array of a chunk of samples: 2 MB, measured best
+CHUNK_DOUBLES = 1 << 18
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

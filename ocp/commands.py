@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from rich.console import Console
 from threadpoolctl import threadpool_limits
 
 from . import console as show
-from . import continuation, description, files, solvers
+from . import continuation, description, files, gain, solvers
 from .atomic import check_writable, write_atomically
 from .controls import Controls, random_start
 from .depth import idle_from, layer_table
@@ -122,18 +121,17 @@ def _polish(options: argparse.Namespace, content: files.TrainingFile, report: Re
 
 
 def _grow(options: argparse.Namespace, content: files.TrainingFile, report: Report) -> Solution:
-    shallow = content.problem.depth
-    if options.depth <= shallow:
-        raise ValueError(f"--depth is {options.depth}; wanted more than the file's {shallow}")
-    problem = content.problem.with_(depth=options.depth)
-    depths = (*range(shallow + 3, options.depth, 3), options.depth)
-    growth = continuation.GrowthOptions(tolerance=options.tolerance, depths=depths)
-    solution = continuation.grow(
-        problem,
+    shallow, depth = content.problem.depth, options.depth
+    if depth is not None and depth <= shallow:
+        raise ValueError(f"--depth is {depth}; wanted more than the file's {shallow}, or auto")
+    growth = continuation.GrowthOptions(tolerance=options.tolerance, append_scale=1e-6)
+    solution, _ = gain.grow_by_gain(
+        content.problem,
         _solver(options),
+        depth=depth,
         seed=options.seed,
         start=content.controls,
-        options=growth,
+        options=gain.GainOptions(growth=growth),
         report=report,
     )
-    return dataclasses.replace(solution, problem=problem)
+    return solution

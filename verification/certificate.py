@@ -34,7 +34,16 @@ from . import balls, report
 from .ball_activations import ContainsKink
 from .ball_hessian import gradient_and_hessian
 from .ball_model import ball_model, gradient, objective
-from .krawczyk import UP, approximate_inverse, defect_of, gershgorin, polish, widest_box
+from .krawczyk import (
+    UP,
+    approximate_inverse,
+    curvature_bound,
+    defect_of,
+    error_bound,
+    gershgorin,
+    polish,
+    widest_box,
+)
 from .report import Entry, Finding, Verdict
 
 Progress = Callable[[str], None]
@@ -252,10 +261,9 @@ def _attempt(problem: Problem, u: np.ndarray, bits: int, say: Progress):
     if box is None:
         return undecided("no box was found on which I - B H contracts"), True
     w, tau, rho, H_box = box
-    step = float((newton / w).max()) * UP
     facts["rho"] = rho
     facts["radius"], facts["radius_max"] = float(tau * w.min()), float(tau * w.max())
-    error = UP * step / (1.0 - rho) * w
+    error = error_bound(newton, rho, w)
     moved = balls.magnitude(stored - centre) + error
     largest = float(moved.max())
     facts["distance"] = largest * UP
@@ -267,9 +275,7 @@ def _attempt(problem: Problem, u: np.ndarray, bits: int, say: Progress):
     J = objective(model, balls.ball(centre, error))
     facts["objective_lower"], facts["objective_upper"] = balls.lower(J), balls.upper(J)
     facts["objective_digits"] = J.str(25)
-    sizes = (balls.magnitude(B) @ w / w).max() * UP
-    # (1 - rho) / |B|_w, rounded down
-    facts["min_curvature"] = float((1.0 - rho) / sizes / UP)
+    facts["min_curvature"] = curvature_bound(balls.magnitude(B), rho, w)
     return Certificate(outcome=Outcome.MINIMUM, **facts), False
 
 

@@ -97,6 +97,19 @@ def _hessian_over(model, centre, R, progress) -> np.ndarray | None:
         return None
 
 
+def error_bound(newton: np.ndarray, rho: float, w: np.ndarray) -> np.ndarray:
+    """Bounds of |u+ - u*|: u+ - u* = -B G + (I - B H)(u+ - u*), so |.|_w <= |B G|_w / (1 - rho)."""
+    return UP * UP * float((newton / w).max()) / (1.0 - rho) * w
+
+
+def curvature_bound(size_of_B: np.ndarray, rho: float, w: np.ndarray) -> float:
+    """Lower bound of lambda_min for positive definite H with | |I - B H| |_w <= rho < 1.
+
+    1/lambda_min is the spectral radius of H^-1 = (B H)^-1 B, at most |B|_w / (1 - rho).
+    """
+    return float((1.0 - rho) / ((size_of_B @ w / w).max() * UP) / UP)
+
+
 def gershgorin(H: np.ndarray, rough: np.ndarray) -> float:
     """Lower bound of min_i T_ii - sum_j |T_ij|, T = M H M', M = the float inverse of a Cholesky
     factor; -inf if there is none.  Positive: T, hence M is nonsingular and H positive definite."""

@@ -76,3 +76,11 @@ def test_soft_cross_entropy(tmp_path):
     done = run("soft_cross_entropy.py", "--p-d", "1", "--output", tmp_path / "out", cwd=tmp_path)
     assert done.returncode == 2
     assert "wanted 1/n_classes < p_d < 1" in done.stderr
+
+
+def test_depth_growth(tmp_path):
+    done = run("depth_growth.py", "--quick", "--output", tmp_path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "depth_growth.json").read_text())
+    assert [r["status"] for r in rows] == ["SOLVED"] * 6
+    assert (tmp_path / "depth_growth.png").stat().st_size > 5000

@@ -109,3 +109,28 @@ def test_dask_goes_on_when_one_of_two_workers_is_killed(tmp_path):
         )
     assert len(told) == 6
     assert values(alone) == values(both)
+
+
+def test_the_command_line_writes_the_best_and_the_table(tmp_path, capsys):
+    from ocp.__main__ import main
+    from ocp.description import save
+
+    save(tmp_path / "problem.toml", problems.blobs(3, 9, depth=3))
+    arguments = ["multistart", str(tmp_path / "problem.toml"), "--output", str(tmp_path / "out")]
+    assert main([*arguments, "--starts", "2"]) == 0
+    assert "distinct minima" in capsys.readouterr().out
+    best = files.load(tmp_path / "out" / "best.safetensors")
+    assert f"{best.origin['objective']:.10f}" in (tmp_path / "out" / "table.md").read_text()
+    assert main([*arguments, "--starts", "0"]) == 2
+    assert "wanted at least 1" in capsys.readouterr().err
+
+
+def test_grow_auto_from_the_command_line(tmp_path):
+    from ocp.__main__ import main
+    from ocp.description import save
+
+    save(tmp_path / "problem.toml", problems.blobs(3, 9, depth=2))
+    small, big = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    assert main(["solve", str(tmp_path / "problem.toml"), "--output", str(small)]) == 0
+    assert main(["grow", str(small), "--depth", "auto", "--output", str(big)]) == 0
+    assert files.load(big).problem.depth > 2

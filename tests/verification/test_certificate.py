@@ -514,5 +514,80 @@ def test_the_defect_bounds_the_norm_of_i_minus_bh():
         assert (np.abs(np.eye(8) - B @ moved) <= wide + 1e-12).all()
 
 
+def test_no_box_is_found_where_the_hessian_is_too_wide_or_the_step_too_long(monkeypatch):
+    d = 4
+    centre, eye = balls.zeros(d), balls.exact(np.eye(d))
+    # H(U) = 2 I + |u| (random): B = I/2 contracts on small boxes alone
+    spread = {"wide": 1e3}
+
+    def quadratic(model, box, progress=None):
+        radius = balls.magnitude(box).max()
+        return box, balls.ball(2.0 * eye, spread["wide"] * radius)
+
+    monkeypatch.setattr(krawczyk, "gradient_and_hessian", quadratic)
+    w, tau, rho, _ = krawczyk.widest_box(None, centre, 0.5 * eye, np.full(d, 1e-9), None)
+    # |I - BH| = spread R/2 in every entry: rho = d spread tau/2
+    assert rho == pytest.approx(d * 1e3 * tau / 2, rel=1e-6) and rho < 1.0
+    assert (1e-9 + rho * tau * w < tau * w).all()
+    # the Newton step must fit: it is longer than any box on which H contracts
+    assert krawczyk.widest_box(None, centre, 0.5 * eye, np.full(d, 1e-2), None) is None
+    # a Hessian that is wide on the smallest box contracts nowhere
+    monkeypatch.setattr(
+        krawczyk, "gradient_and_hessian", lambda *a: (centre, balls.ball(2.0 * eye, 0.6))
+    )
+    assert krawczyk.widest_box(None, centre, 0.5 * eye, np.full(d, 1e-30), None) is None
+    unbounded = balls.apply(lambda x: x + flint.arb("nan"), eye)
+    monkeypatch.setattr(krawczyk, "gradient_and_hessian", lambda *a: (centre, unbounded))
+    assert krawczyk.widest_box(None, centre, 0.5 * eye, np.full(d, 1e-30), None) is None
+
+
+def test_the_error_bound_holds_for_the_zero_of_a_perturbed_linear_map():
+    rng = np.random.default_rng(12)
+    for _ in range(200):
+        w = rng.uniform(0.1, 1.0, 5)
+        M = rng.standard_normal((5, 5))
+        rho = float(rng.uniform(0.1, 0.9))
+        M *= rho / (np.abs(M) @ w / w).max()
+        step = rng.standard_normal(5)
+        error = np.linalg.solve(np.eye(5) - M, step)
+        bound = krawczyk.error_bound(np.abs(step), rho, w)
+        assert (np.abs(error) <= bound).all()
+    # attained: everything in one direction
+    assert krawczyk.error_bound(np.ones(1), 0.75, np.ones(1))[0] == pytest.approx(4.0)
+
+
+def test_the_curvature_bound_holds_and_is_attained():
+    rng = np.random.default_rng(13)
+    for _ in range(100):
+        Q, _ = np.linalg.qr(rng.standard_normal((6, 6)))
+        H = Q @ np.diag(10.0 ** rng.uniform(-3, 3, 6)) @ Q.T
+        B = np.linalg.inv(H) * (1 + 0.05 * rng.uniform(-1, 1, H.shape))
+        w = rng.uniform(0.1, 1.0, 6)
+        rho = float((np.abs(np.eye(6) - B @ H) @ w / w).max())
+        if rho < 1:
+            bound = krawczyk.curvature_bound(np.abs(B), rho, w)
+            assert 0 < bound <= np.linalg.eigvalsh(H)[0]
+    # H = diag(2, 1.5) against B = I/2: rho = 1/4 and the bound is the least eigenvalue itself
+    assert krawczyk.curvature_bound(np.eye(2) / 2, 0.25, np.ones(2)) == pytest.approx(1.5)
+
+
 def _file(problem: Problem, u: np.ndarray) -> TrainingFile:
     return TrainingFile(problem=problem, controls=unflatten(problem, u))
+
+
+@pytest.mark.slow
+def test_the_default_spirals_are_certified():
+    from ocp import continuation, solvers
+
+    inputs, labels = datasets.spirals()
+    problem = Problem(inputs=inputs, labels=labels, n_classes=2)
+    solution = continuation.grow(problem, solvers.by_name("structured"), seed=0)
+    u = flatten(solution.controls)
+    assert len(u) == 240
+    found = certify_minimum(problem, u)
+    assert found.outcome is Outcome.MINIMUM, found.reason
+    least = np.linalg.eigvalsh(assembly.assembled_hessian(problem, solution.controls))[0]
+    assert 0.1 * least < found.min_curvature <= least * (1 + 1e-6)
+    # the stored gradient is about 1e-9, the least curvature 1e-4; the box depends on the minimum
+    assert found.distance < 1e-6 and found.radius > 0
+    assert found.objective_lower - 1e-12 <= float(rollout.objective(problem, solution.controls))

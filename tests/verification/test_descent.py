@@ -125,8 +125,20 @@ def test_the_worst_layer_and_parameter_are_named():
     index = int(np.abs(facts.gradient).argmax())
     assert line.where == containers.describe(problem, index)
     assert line.measured == np.abs(facts.gradient).max()
+    groups = kkt.layer_groups(facts)
+    covered = [i for _, group in groups for i in range(*group.indices(problem.n_decision))]
+    assert covered == list(range(problem.n_decision))
+    # by the definition: |g_k|_2 over |h r u_k|_2 + |data part|_2
+    decay = problem.h * problem.r * flatten(facts.controls)
+    parts = [(facts.gradient, decay, facts.gradient - decay)] * len(groups)
+    norms = [
+        [np.linalg.norm(x[group]) for x in part]
+        for part, (_, group) in zip(parts, groups, strict=True)
+    ]
+    wanted = [g / (a + b) for g, a, b in norms]
     scaled = kkt.scaled_stationarity(facts)
-    assert 0 < scaled.measured <= 1
+    assert scaled.measured == pytest.approx(max(wanted))
+    assert scaled.where == groups[int(np.argmax(wanted))][0]
 
 
 def test_null_directions_are_named_and_counted():

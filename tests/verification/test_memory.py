@@ -41,6 +41,7 @@ def judge(path, out) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_largest_file(tmp_path):
     """The states alone are 645 MiB; the inputs as floats, which the statement forms, 359."""
     write(tmp_path / "big.safetensors", 60_000)

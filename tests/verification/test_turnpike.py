@@ -209,3 +209,9 @@ def test_storage_refutes_nothing_for_a_rate_below():
     facts = Facts(claimed(*solved()))
     model = storage.OneSample(facts.problem, facts.targets)
     assert model.collected(0.95, 10, optimise=True) == 0.0
+
+
+def test_the_curvature_of_alpha_is_printed():
+    line = dissipativity.check_dissipativity(Facts(grown(1)[0]))[0]
+    assert line.name == "dissipativity.alpha"
+    assert line.measured == pytest.approx(2 * 0.9 * 0.1)
