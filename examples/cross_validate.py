@@ -159,10 +159,10 @@ def draw(best, trained, polished, names=("exact, best known", "trained", "traine
             if p.entry < len(p.distance):
                 axes[2].plot(p.entry, p.distance[p.entry], "o", markersize=3, color=colour)
     for axis, title in zip(axes, ("stage cost $l_k$", "control norm $|u_k|$",
-                                  "distance to the minimisers, entry marked"),
+                                  "distance (dot: entry layer)"),
                            strict=True):  # fmt: skip
         axis.set(xlabel="layer $k$", title=title)
-    axes[0].legend()
+    axes[1].legend(loc="lower left")
     return figure
 
 
@@ -197,6 +197,9 @@ def validate(options: argparse.Namespace, console: Console, pool: Executor) -> d
         content = TrainingFile(problem=problem, controls=controls, origin={
             "producer": "nn_baseline", "optimizer": "adam", "seed": seed})  # fmt: skip
         files.save(options.output / f"adam_{seed}.safetensors", content)
+        if not options.quick:
+            content = TrainingFile(problem=problem, controls=results[seed][1])
+            files.save(options.output / f"adam_{seed}_polished.safetensors", content)
     path = lambda u: path_comparison.path("", TrainingFile(problem=problem, controls=u))  # noqa: E731
     exact = path(best.controls)
     trained, polished = [path(u) for u in networks], [path(u) for _, u in results]

@@ -88,11 +88,21 @@ def adjoint_rhs(
 
 def gradient(problem: Problem, controls: Controls) -> tuple[np.ndarray, np.ndarray]:
     """Return dJ/du in the flat order and the part of it that the data cause, (d,) each."""
-    data = np.zeros(problem.n_decision)
+    whole, data, _ = gradient_and_costate_norms(problem, controls)
+    return whole, data
+
+
+def gradient_and_costate_norms(
+    problem: Problem, controls: Controls
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return `gradient` and, of the same pass, the norm of lambda_k over all samples, (N+1,)."""
+    data, squares = np.zeros(problem.n_decision), np.zeros(problem.depth + 1)
     for batch in batches(problem, copies=3):
         run = propagate(problem, controls, batch)
-        data += collect(problem, controls, batch, run, multipliers(problem, controls, batch, run))
-    return data + decay(problem, controls), data
+        found = multipliers(problem, controls, batch, run)
+        data += collect(problem, controls, batch, run, found)
+        squares += (found.costate**2).sum(axis=(1, 2))
+    return data + decay(problem, controls), data, np.sqrt(squares)
 
 
 def decay(problem: Problem, controls: Controls) -> np.ndarray:

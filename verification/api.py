@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import json
 import os
+import time
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ from ocp import files as training_files
 from ocp import trace
 from ocp.files import TrainingFile
 
+from . import large_curvature
 from .checks import CHECKS
 from .facts import BUDGET, Facts
 from .report import Entry, Report, not_checked
@@ -126,10 +128,14 @@ def _verify(
     subjects = [_subject(content, tolerance, certify, budget) for content in contents]
     entries: list[Entry] = []
     for name, facts in zip(names, subjects, strict=True):
+        begun = time.process_time()
         for check in chosen:
             progress(f"{name}: {check}" if several else check)
             found = _run(check, facts, certify, progress)
             entries += [_at(entry, name) for entry in found] if several else found
+        if facts.pass_seconds > 0 and facts.too_large:
+            found = large_curvature.cost(facts, time.process_time() - begun)
+            entries.append(_at(found, name) if several else found)
     if several and "turnpike" in chosen:
         progress("turnpike over all files")
         across = importlib.import_module(".across_depths", __package__)
@@ -168,10 +174,11 @@ def _run(check: str, facts: Facts, certify: bool, progress: Progress) -> list[En
         return [not_checked(check, "not available in this version")]
     if of_one_file:
         return list(getattr(found, function)(facts))
-    options = {}
-    if check == "certificate":
-        options = {"tol": facts.tolerance, "progress": progress}
-    return list(getattr(found, function)(facts.content, **options))
+    options = {
+        "certificate": {"tol": facts.tolerance, "progress": progress},
+        "reachability": {"facts": facts},
+    }
+    return list(getattr(found, function)(facts.content, **options.get(check, {})))
 
 
 def require_certify_extra() -> None:

@@ -77,6 +77,22 @@ def descend_by_curvature(
     return Descent(step=step, decrease=float(fall[first]), rate=float(rate))
 
 
+def descend_once(
+    problem: Problem, controls: Controls, gradient: np.ndarray, J: float, tolerance: float
+) -> Descent | None:
+    """Try one step along -g, short enough that its decrease is just resolved: one forward pass."""
+    squared = float(gradient @ gradient)
+    rounding = 100 * np.finfo(float).eps * max(1.0, abs(J))
+    if not 0.0 < squared < np.inf:
+        return None
+    step = -(1e4 * rounding / squared) * gradient
+    fall = J - states.objective(problem, unflatten(problem, flatten(controls) + step))
+    length = float(np.abs(step).sum())
+    if not fall > rounding + tolerance * length:
+        return None
+    return Descent(step=step, decrease=float(fall), rate=float(fall) / length)
+
+
 def _along(
     problem: Problem, controls: Controls, direction: np.ndarray, steps: np.ndarray
 ) -> np.ndarray:

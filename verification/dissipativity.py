@@ -14,6 +14,8 @@ import math
 
 import numpy as np
 
+from ocp.problem import SCHEMES
+
 from . import storage
 from .facts import Facts
 from .report import Entry, Finding, Verdict, not_applicable, not_checked, theorem
@@ -81,9 +83,13 @@ def along_trajectory(facts: Facts) -> Finding:
     """(a) least slack over all layers, stages and samples."""
     problem, targets = facts.problem, facts.targets
     worst, where, allowed = math.inf, "", 0.0
+    kept = facts.survey.logits if len(SCHEMES[problem.scheme][0]) == 1 else None
     for batch in batches(problem, copies=2):
-        run = propagate(problem, facts.controls, batch)
-        z = logits(problem, facts.controls, run.Y)
+        if kept is None:
+            run = propagate(problem, facts.controls, batch)
+            z = logits(problem, facts.controls, run.Y)
+        else:  # euler: the only stage point is x_k
+            z = kept[:-1, None, batch.rows]
         slack, size = _slack(targets, z, batch.rows)
         k, s, i = np.unravel_index(np.nanargmin(slack), slack.shape)
         allowed = max(allowed, ROUNDING * size)
@@ -91,7 +97,7 @@ def along_trajectory(facts: Facts) -> Finding:
             worst, where = math.nan, "a state is not finite"
         elif slack[k, s, i] < worst:
             worst = float(slack[k, s, i])
-            stage = f", stage {s + 1}" if run.Y.shape[1] > 1 else ""
+            stage = f", stage {s + 1}" if z.shape[1] > 1 else ""
             where = f"layer {k}{stage}, sample {batch.rows.start + i}"
     points = problem.depth * problem.n_samples
     return theorem(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import cached_property
 
 import numpy as np
@@ -43,6 +44,9 @@ class Facts:
         if not budget >= 0.0:
             raise ValueError(f"the budget is {budget}; wanted a number of passes of at least 0")
         self.budget = budget
+        #: processor seconds of one gradient, and of Lanczos, once they have run
+        self.pass_seconds = float("nan")
+        self.lanczos_seconds = 0.0
 
     @property
     def problem(self) -> Problem:
@@ -66,8 +70,11 @@ class Facts:
         """dist_z of every sample to its minimiser at every layer, (N+1, n_d)."""
         result = np.empty((self.problem.depth + 1, self.problem.n_samples))
         for batch in states.batches(self.problem):
-            run = states.propagate(self.problem, self.controls, batch)
-            z = states.logits(self.problem, self.controls, run.X)
+            if self.survey.logits is None:
+                run = states.propagate(self.problem, self.controls, batch)
+                z = states.logits(self.problem, self.controls, run.X)
+            else:
+                z = self.survey.logits[:, batch.rows]
             offset = self.targets.offset(z, batch.rows)
             result[:, batch.rows] = np.linalg.norm(offset, axis=-1)
         return result
@@ -78,8 +85,11 @@ class Facts:
         return states.kinks(self.problem, self.controls, self.survey)
 
     @cached_property
-    def _gradients(self) -> tuple[np.ndarray, np.ndarray]:
-        return adjoint.gradient(self.problem, self.controls)
+    def _gradients(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        begun = time.process_time()
+        found = adjoint.gradient_and_costate_norms(self.problem, self.controls)
+        self.pass_seconds = time.process_time() - begun
+        return found
 
     @property
     def gradient(self) -> np.ndarray:
@@ -91,6 +101,11 @@ class Facts:
         """The part of it without the quadratic costs, (d,)."""
         return self._gradients[1]
 
+    @property
+    def costate_norms(self) -> np.ndarray:
+        """Norm of lambda_k over all samples, (N+1,)."""
+        return self._gradients[2]
+
     @cached_property
     def grad_inf_norm(self) -> float:
         """Largest absolute entry; NaN if any entry is NaN."""
@@ -98,7 +113,14 @@ class Facts:
 
     @cached_property
     def kink_descent(self) -> descent.Descent | None:
-        """A direction of descent shown by evaluating J, for points on kinks; or None."""
+        """A direction of descent shown by evaluating J, for points on kinks; or None.
+
+        The full search takes dozens of passes over the data; large files get one step along -g.
+        """
+        if self.too_large:
+            return descent.descend_once(
+                self.problem, self.controls, self.gradient, self.survey.objective, self.tolerance
+            )
         return descent.descend_from_kink(self.problem, self.controls, self.gradient, self.tolerance)
 
     @property

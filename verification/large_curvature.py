@@ -6,6 +6,8 @@ three.  Of a stationary file the result is a claim, of any other file a finding.
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
 from ocp.controls import describe
@@ -55,7 +57,23 @@ def lanczos(facts: Facts) -> Ritz | None:
     problem, controls = facts.problem, facts.controls
     product = lambda d: hessian.products(problem, controls, d[None])[0]  # noqa: E731
     decided = lambda ritz: ritz.least < -ritz.rounding or ritz.interval[0] > ritz.rounding  # noqa: E731
-    return least_eigenvalue(product, problem.n_decision, steps, enough=decided)
+    begun = time.process_time()
+    found = least_eigenvalue(product, problem.n_decision, steps, enough=decided)
+    facts.lanczos_seconds = time.process_time() - begun
+    return found
+
+
+def cost(facts: Facts, seconds: float) -> Finding:
+    """Say what judging a large file has cost, in gradient passes, measured in processor time."""
+    one = facts.pass_seconds
+    lanczos = facts.lanczos_seconds / one
+    return Finding(
+        name="cost.passes",
+        verdict=Verdict.OBSERVED,
+        measured=seconds / one - lanczos,
+        message=f"gradient passes without Lanczos, in processor time; Lanczos {lanczos:.1f} of a"
+        f" budget of {facts.budget:g}; a pass takes {one:.2g} s",
+    )
 
 
 def _undecidable(facts: Facts, ritz: Ritz) -> str:

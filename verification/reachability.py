@@ -70,12 +70,18 @@ class Reachability:
 
 
 def check_reachability(
-    file: TrainingFile, *, progress: Callable[[str], None] = lambda text: None
+    file: TrainingFile,
+    *,
+    progress: Callable[[str], None] = lambda text: None,
+    facts: Facts | None = None,
 ) -> tuple[Entry, ...]:
-    """Return the lines of the check "reachability"."""
+    """Return the lines of the check "reachability".
+
+    facts : what has been evaluated of the file already
+    """
     names = ("reachability.steering", "reachability.depth")
     problem = file.problem
-    facts = Facts(file)
+    facts = facts or Facts(file)
     reason = why_not(problem, file.controls, facts)
     if reason:
         return tuple(not_applicable(name, reason) for name in names)

@@ -22,7 +22,11 @@ from ocp.problem import SCHEMES, Problem
 
 #: memory of the arrays of one batch of samples
 BATCH_BYTES = 64 * 2**20
+#: logits of all layers are kept up to this size: several checks read them
+LOGITS_BYTES = 256 * 2**20
 KINK_TOLERANCE = 1e-9
+#: pre-activations this small are listed by the survey, unless there are too many
+NEAR_KINK, LISTED = 1e-5, 10**6
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -53,8 +57,9 @@ class Survey:
     stage_data_cost : F(Y_{k,s}), (N, S)
     g : soft cross-entropy of every sample at every layer, (N+1, n_d)
     right : whether it is classified right there, (N+1, n_d)
-    final_logits : (n_d, n_c)
+    final_logits : (n_d, n_c);  logits : of all layers, (N+1, n_d, n_c), or None if too large
     least_preactivation, largest_preactivation : min and max of |v|
+    near_kinks : layer, stage, sample, unit and |v| where it is below 1e-5, (c, 5), or None
     saturated : share of |sigma'(v)| below 1e-3 of its largest value, by layer, (N,)
     """
 
@@ -68,6 +73,8 @@ class Survey:
     least_preactivation: float
     largest_preactivation: float
     saturated: np.ndarray
+    logits: np.ndarray | None = None
+    near_kinks: np.ndarray | None = None
 
 
 def batches(problem: Problem, copies: int = 1) -> Iterator[Batch]:
@@ -148,8 +155,14 @@ def survey(problem: Problem, controls: Controls) -> Survey:
     weights = np.array(SCHEMES[problem.scheme][1])
     g, right = np.empty((N + 1, n_d)), np.empty((N + 1, n_d), dtype=bool)
     final = np.empty((n_d, problem.n_classes))
+    fits = 8 * g.size * problem.n_classes <= LOGITS_BYTES
+    kept = np.empty((N + 1, n_d, problem.n_classes)) if fits else None
+    # of these activations only kinks matter: no part of theirs is flat but on purpose
+    has_flat_part = problem.activation not in ("identity", "relu", "leaky_relu")
+    euler = len(weights) == 1  # its only stage point is x_k
     stage_cost, flat = np.zeros((N, len(weights))), np.zeros(N)
     least, largest = np.inf, 0.0
+    near: list[np.ndarray] | None = None if problem.activation in activations.SMOOTH else []
     steepest = 1.0 if problem.activation != "sigmoid" else 0.25
     for batch in batches(problem):
         run = propagate(problem, controls, batch)
@@ -157,12 +170,23 @@ def survey(problem: Problem, controls: Controls) -> Survey:
         g[:, batch.rows] = loss.soft_cross_entropy(z, batch.q)
         right[:, batch.rows] = loss.is_right(z, batch.labels)
         final[batch.rows] = z[-1]
-        at_stages = loss.soft_cross_entropy(logits(problem, controls, run.Y), batch.q)
+        if kept is not None:
+            kept[:, batch.rows] = z
+        if euler:
+            at_stages = g[:-1, None, batch.rows]
+        else:
+            at_stages = loss.soft_cross_entropy(logits(problem, controls, run.Y), batch.q)
         stage_cost += at_stages.sum(axis=-1) / n_d
         size = np.abs(run.V)
         least, largest = min(least, size.min()), max(largest, size.max())
-        slope = np.abs(problem.sigma.derivatives(run.V, 1)[1])
-        flat += (slope < 1e-3 * steepest).mean(axis=(1, 2, 3)) * (len(batch.s) / n_d)
+        if near is not None and sum(map(len, near)) < LISTED:
+            at = np.argwhere(size <= NEAR_KINK)
+            value = size[tuple(at.T)]
+            at[:, 2] += batch.rows.start
+            near.append(np.column_stack([at, value]))
+        if has_flat_part:
+            slope = np.abs(problem.sigma.derivatives(run.V, 1)[1])
+            flat += (slope < 1e-3 * steepest).mean(axis=(1, 2, 3)) * (len(batch.s) / n_d)
     layer_cost = problem.beta * stage_cost @ weights + regularisation(problem, controls)
     data_cost = g.mean(axis=1)
     J = problem.h * float(layer_cost.sum()) + problem.gamma * float(data_cost[-1])
@@ -177,6 +201,8 @@ def survey(problem: Problem, controls: Controls) -> Survey:
         least_preactivation=float(least),
         largest_preactivation=float(largest),
         saturated=flat,
+        logits=kept,
+        near_kinks=None if near is None or sum(map(len, near)) >= LISTED else np.concatenate(near),
     )
 
 
@@ -188,6 +214,10 @@ def kinks(problem: Problem, controls: Controls, found: Survey) -> tuple[int, str
     threshold = KINK_TOLERANCE * (1.0 + found.largest_preactivation)
     if problem.activation in activations.SMOOTH or found.least_preactivation > threshold:
         return 0, ""
+    if found.near_kinks is not None and threshold <= NEAR_KINK:
+        on = found.near_kinks[found.near_kinks[:, 4] <= threshold]
+        k, _, _, unit = min(map(tuple, on[:, :4].astype(int)))
+        return len(on), f"layer {k}, unit {unit}"
     count, first = 0, None
     for batch in batches(problem):
         on = np.abs(propagate(problem, controls, batch).V) <= threshold

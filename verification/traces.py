@@ -86,6 +86,7 @@ class TraceFacts(Facts):
             least_preactivation=np.nan,
             largest_preactivation=np.nan,
             saturated=np.full(trace.depth, np.nan),
+            logits=trace.logits,
         )
 
 
