@@ -55,7 +55,7 @@ def main() -> int:
     first, step = (int(i) for i in options.part.split("/"))
     results, start = [], time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        for part in ("ocp", "verification", "tests", "nn_baseline"):
+        for part in ("ocp", "verification", "tests", "nn_baseline", "examples"):
             shutil.copytree(ROOT / part, Path(folder) / part)
         for part in ("setup.cfg", "pyproject.toml"):
             shutil.copy(ROOT / part, folder)
