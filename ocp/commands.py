@@ -23,6 +23,7 @@ from .solution import Solution, Status
 
 def execute(options: argparse.Namespace) -> int:
     """Read, check that the output can be written, solve, print, write; return the exit code."""
+    _check(options)
     content = _read(options)
     problem = content.problem
     for path in filter(None, (options.output, options.json)):
@@ -32,7 +33,8 @@ def execute(options: argparse.Namespace) -> int:
     show.print_cautions(problem)
     console = Console()
     verb = {"solve": _solve, "polish": _polish, "grow": _grow}[options.verb]
-    with threadpool_limits(1):
+    # a number out of range ends as a status, not as a warning with a line of source
+    with threadpool_limits(1), np.errstate(all="ignore"):
         with show.reporting(console) as report:
             solution = verb(options, content, report)
         table = layer_table(solution.problem, solution.controls)
@@ -47,6 +49,23 @@ def execute(options: argparse.Namespace) -> int:
     if solution.status is Status.INTERRUPTED:
         return show.EXIT_INTERRUPTED
     return show.EXIT_OK if solution.status is Status.SOLVED else show.EXIT_NOT_SOLVED
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse option values that no solve could use, and a report that would replace a file."""
+    if options.solver not in (None, *solvers.NAMES):
+        raise ValueError(f"solver is {options.solver!r}; wanted one of {', '.join(solvers.NAMES)}")
+    if not (np.isfinite(options.tolerance) and options.tolerance > 0):
+        raise ValueError(f"tolerance is {options.tolerance}; wanted a number above 0")
+    if options.max_iterations < 1:
+        raise ValueError(f"--max-iterations is {options.max_iterations}; wanted at least 1")
+    if options.seed < 0:
+        raise ValueError(f"--seed is {options.seed}; wanted at least 0")
+    if options.json and options.json.resolve() in (
+        options.source.resolve(),
+        options.output.resolve(),
+    ):
+        raise ValueError(f"--json is {options.json}, which is another file of this command")
 
 
 def _read(options: argparse.Namespace) -> files.TrainingFile:

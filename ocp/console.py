@@ -30,6 +30,9 @@ def run(main: Callable[[], int]) -> int:
         reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         print(f"error: {reason}", file=sys.stderr)
         return EXIT_UNUSABLE
+    except MemoryError as error:
+        print(f"error: the problem does not fit into memory: {error}", file=sys.stderr)
+        return EXIT_UNUSABLE
     except (ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_UNUSABLE

@@ -98,7 +98,8 @@ def _labels(n_samples: int, n_classes: int, imbalance: float) -> np.ndarray:
     """Labels sorted by class, every class present, shares proportional to (1 - imbalance)^c."""
     _count("n_classes", n_classes, least=2)
     _count("n_samples", n_samples, least=n_classes)
-    if not 0.0 <= imbalance < 1.0:
+    number = isinstance(imbalance, (int, float)) and not isinstance(imbalance, bool)
+    if not (number and 0.0 <= imbalance < 1.0):
         raise ValueError(f"imbalance is {imbalance!r}; wanted a number in [0, 1)")
     share = (1.0 - imbalance) ** np.arange(n_classes)
     edges = np.rint(np.cumsum(share / share.sum()) * (n_samples - n_classes)).astype(int)
@@ -113,6 +114,7 @@ def _count(name: str, value: int, least: int = 1) -> int:
 
 
 def _scale(name: str, value: float) -> float:
-    if isinstance(value, bool) or not (np.isfinite(value) and value >= 0):
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (number and np.isfinite(value) and value >= 0):
         raise ValueError(f"{name} is {value!r}; wanted a finite number of at least 0")
     return float(value)

@@ -75,6 +75,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _judge(files, only, options)
     except OSError as error:
         return _refuse(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except ArithmeticError as error:
+        return _refuse(f"a number leaves the range of floating point, no verdict: {error}")
     except (ValueError, MemoryError) as error:
         return _refuse(" ".join(str(error).split()) or "not enough memory")
     except KeyboardInterrupt:
@@ -102,6 +104,8 @@ def _judge(files: list[str], only: list[str], options: argparse.Namespace) -> in
         folder = os.path.dirname(os.path.abspath(options.json))
         if not os.path.isdir(folder):
             raise ValueError(f"--json {options.json}: the folder {folder} does not exist")
+        if os.path.realpath(options.json) in {os.path.realpath(name) for name in files}:
+            raise ValueError(f"--json {options.json} is one of the files to be judged")
     with console.progress() as tell:
         report = api.verify(
             *files,

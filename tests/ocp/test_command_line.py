@@ -103,6 +103,10 @@ def test_an_unsolved_problem_is_written_with_its_status_and_exit_1(toml, tmp_pat
         (TOML, ["--solver", "snopt"], "solver is 'snopt'; wanted one of"),
         (TOML, ["--tolerance", "-1"], "tolerance is -1.0"),
         (TOML, ["--warm"], "--warm wants a training file"),
+        (TOML, ["--tolerance", "nan"], "tolerance is nan"),
+        (TOML, ["--max-iterations", "0"], "--max-iterations is 0"),
+        (TOML, ["--seed", "-1"], "--seed is -1"),
+        ("[data]\nname = 'moons'\nnoise = 'x'", [], "noise is 'x'"),
     ],
 )  # fmt: skip
 def test_bad_input_gets_one_sentence_exit_2_and_nothing_is_written(
