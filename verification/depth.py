@@ -39,40 +39,29 @@ def check_depth(facts: Facts) -> list[Entry]:
             f" {layers.TOLERANCE:.0%} and flips nothing; the entry layer is {entry_layer(facts)}",
         )
     ]
-    scale = max(1.0, abs(J))
     if layers.idles(problem):
-        change = layers.idled_change(facts, k)
-        seen = layers.idled_objective(facts, k) - J
-        lines.append(
-            theorem(
-                "depth.idled",
-                abs(change - seen),
-                AGREEMENT * scale,
-                math.inf,
-                where=f"layer {k}",
-                message=f"idled there, J changes by {change:+.4g} (measured: formula less"
-                " evaluation)",
-            )
-        )
+        idled = layers.idled_objective(facts, k)
+        lines.append(_effect("idled", layers.idled_change(facts, k), idled, J, k))
     else:
         lines.append(not_applicable("depth.idled", "u = 0 moves the states"))
     if k >= 1:
-        change = layers.cropped_change(facts, k)
-        seen = layers.cropped_objective(facts, k) - J
-        lines.append(
-            theorem(
-                "depth.cropped",
-                abs(change - seen),
-                AGREEMENT * scale,
-                math.inf,
-                where=f"layer {k}",
-                message=f"cropped there, J changes by {change:+.4g} (measured: formula less"
-                " evaluation)",
-            )
-        )
+        cropped = layers.cropped_objective(facts, k)
+        lines.append(_effect("cropped", layers.cropped_change(facts, k), cropped, J, k))
     else:
         lines.append(not_applicable("depth.cropped", "a network needs one layer"))
     return [*lines, *_predictions(facts, k)]
+
+
+def _effect(what: str, change: float, evaluated: float, J: float, k: int) -> Finding:
+    """The formula for the change of J against its evaluation: a theorem for every file."""
+    return theorem(
+        f"depth.{what}",
+        abs(change - (evaluated - J)),
+        AGREEMENT * max(1.0, abs(J)),
+        math.inf,
+        where=f"layer {k}",
+        message=f"{what} there, J changes by {change:+.4g} (measured: formula less evaluation)",
+    )
 
 
 def _predictions(facts: Facts, k: int) -> list[Entry]:
