@@ -51,6 +51,8 @@ from verification.report import Verdict
 DEPTHS, ACTIVATIONS = (5, 10, 15, 20, 30, 40), ("tanh", "relu")
 WAYS = ("exact", "trained")
 SHARPNESS = (10.0, 100.0, 1000.0)
+#: relu: the smoothed path is followed with at most so many layers, its minima are then grown
+PATH_DEPTH = 10
 #: what a rung's record must agree in to be taken up again
 SETTINGS = ("starts", "seeds", "steps", "lr", "quick")
 
@@ -84,7 +86,8 @@ def exact_path(problem: Problem, seed: int) -> tuple[Solution, ...]:
     """One exact solution; for relu those of the smoothed path and the last judged as relu."""
     growth = GrowthOptions(start_scale=0.1, trials=4, escapes=8)
     if problem.activation == "relu":
-        return smoothed_relu(problem, exact_solver, sharpness=SHARPNESS, seed=seed, options=growth)
+        return smoothed_relu(problem, exact_solver, sharpness=SHARPNESS, path_depth=PATH_DEPTH,
+                             seed=seed, options=growth)  # fmt: skip
     return (grow(problem, exact_solver, seed=seed, options=growth),)
 
 

@@ -172,6 +172,7 @@ def smoothed_relu(
     *,
     sharpness: tuple[float, ...] = (10.0, 100.0, 1000.0),
     ratio: float = 1.25,
+    path_depth: int | None = None,
     seed: int = 0,
     options: GrowthOptions | None = None,
     report: Report = silent,
@@ -180,6 +181,7 @@ def smoothed_relu(
 
     ratio : largest factor between one solve and the next.  From 10 to 100 at once a deep network
         loses its minimum; in steps of 1.25 each solve takes ten to twenty iterations
+    path_depth : follow the path with so many layers, then grow each of its minima to full depth
 
     Returns the solutions for each sharpness, then the last controls judged as the relu problem:
     NONSMOOTH where pre-activations lie on kinks, as they do generically, never SOLVED there.
@@ -189,7 +191,9 @@ def smoothed_relu(
     options = options or GrowthOptions()
     if not ratio > 1:
         raise ValueError(f"ratio is {ratio!r}; wanted a number above 1")
-    smooth = problem.with_(activation="softplus", shifted=True, sharpness=sharpness[0])
+    depth = min(path_depth or problem.depth, problem.depth)
+    kind = {"activation": "softplus", "shifted": True, "sharpness": sharpness[0]}
+    smooth = problem.with_(**kind, depth=depth)
     path = [grow(smooth, solver, seed=seed, options=options, report=report)]
     for low, high in itertools.pairwise(sharpness):
         last = path[-1]
@@ -205,6 +209,10 @@ def smoothed_relu(
             if last.status is Status.INTERRUPTED:
                 break
         path.append(last)
+    if depth < problem.depth:
+        deep = lambda s: s.problem.with_(depth=problem.depth)  # noqa: E731
+        climb = functools.partial(grow, solver=solver, seed=seed, options=options, report=report)
+        path = [climb(deep(s), start=s.controls) for s in path]
     last = path[-1]
     facts = assess(problem, last.controls, options.tolerance)
     record = dataclasses.replace(
