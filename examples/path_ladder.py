@@ -73,6 +73,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.quick:
         options.depths, options.starts, options.seeds, options.steps = [3, 4, 6], 1, 1, 200
+        options.workers = 1  # a second one would only import PyTorch again
     for name in ("starts", "seeds", "steps", "workers"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name} is {getattr(options, name)}; wanted at least 1")
@@ -144,9 +145,11 @@ def finished(record: Path, settings: dict) -> bool:
 
 
 def climb_all(options: argparse.Namespace, console: Console, folder: Path) -> None:
-    """Make every rung that is not there yet, the dearest first, and say how far it is."""
+    """Make every rung that is not there yet, and say how far it is."""
     settings = {name: getattr(options, name) for name in SETTINGS}
-    rungs = [(a, N) for N in sorted(options.depths, reverse=True) for a in ACTIVATIONS]
+    # side by side the dearest first, so that none is left waiting for it at the end
+    order = options.depths[::-1] if options.workers > 1 else options.depths
+    rungs = [(a, N) for N in order for a in ACTIVATIONS]
     wanted = [r for r in rungs if not finished(folder / f"{r[0]}_{r[1]}.json", settings)]
     done = len(rungs) - len(wanted)
     if done:
