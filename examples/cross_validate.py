@@ -18,6 +18,7 @@ The parameter values are our choice.
 
 import argparse
 import json
+import resource
 import sys
 import time
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
@@ -150,18 +151,23 @@ def draw(best, trained, polished, names=("exact, best known", "trained", "traine
     """Stage cost, control norm and distance by layer, on one figure."""
     figure = Figure(figsize=(7.2, 2.6), layout="constrained")
     axes = figure.subplots(1, 3)
-    groups = (([best], names[0], CLASS_COLOURS[0], 1.8), (trained, names[1], CLASS_COLOURS[1], 0.7),
-              (polished, names[2], "0.5", 0.7))  # fmt: skip
-    for paths, label, colour, width in groups[::-1]:
+    groups = (
+        ([best], names[0], {"color": CLASS_COLOURS[0], "linewidth": 1.8}, "o"),
+        (trained, names[1], {"color": CLASS_COLOURS[1], "linewidth": 0.9, "linestyle": ":"}, "s"),
+        (polished, names[2], {"color": "0.55", "linewidth": 0.7}, "^"),
+    )
+    for paths, label, style, marker in groups[::-1]:
         for j, p in enumerate(paths):
-            style = {"color": colour, "linewidth": width, "label": label if j == 0 else None}
             axes[0].semilogy(p.stage_cost, **style)
             axes[1].semilogy(np.maximum(p.control_norm, 1e-6), **style)
+            # the label's line shows the marker of the entry layer
+            axes[1].plot([], [], marker=marker, markersize=3, label=None if j else label, **style)
             axes[2].semilogy(p.distance, **style)
             if p.entry < len(p.distance):
-                axes[2].plot(p.entry, p.distance[p.entry], "o", markersize=3, color=colour)
+                axes[2].plot(p.entry, p.distance[p.entry], marker, markersize=3.5,
+                             color=style["color"])  # fmt: skip
     for axis, title in zip(axes, ("stage cost $l_k$", "control norm $|u_k|$",
-                                  "distance (dot: entry layer)"),
+                                  "distance (mark: entry layer)"),
                            strict=True):  # fmt: skip
         axis.set(xlabel="layer $k$", title=title)
     axes[1].legend(loc="lower left")
@@ -238,8 +244,6 @@ def validate(options: argparse.Namespace, console: Console, pool: Executor) -> d
         f" {sorted(entry['trained'])}, polished {sorted(entry['polished'])}",
         highlight=False,
     )
-    seconds = time.perf_counter() - begun
-    console.print(f"{seconds:.0f} s in {options.workers} processes", highlight=False)
     keys = (
         *("objective", "gradient", "polished_objective", "polished_gradient", "moved", "optimum"),
         *("separation", "best", "above_best", "polished_above_best", "fell_into_best"),
@@ -256,7 +260,7 @@ def validate(options: argparse.Namespace, console: Console, pool: Executor) -> d
         "above_best_least_median_largest": summary,
         "seeds": [{key: getattr(g, key) for key in keys} for g in gaps],
         "entry": entry,
-        "seconds": seconds,
+        "seconds": time.perf_counter() - begun,
     }
 
 
@@ -272,6 +276,13 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(soft_wrap=True)
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
         record = validate(options, console, pool)
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    record["cpu_seconds"] = sum(r.ru_utime + r.ru_stime for r in used)
+    console.print(
+        f"{record['seconds']:.0f} s, {record['cpu_seconds']:.0f} s of processor time in"
+        f" {options.workers} processes",
+        highlight=False,
+    )
     content = json.dumps(record, indent=1).encode() + b"\n"
     write_atomically(options.output / "cross_validate.json", content)
     console.print(f"written to {options.output}", highlight=False)
