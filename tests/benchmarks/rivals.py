@@ -14,6 +14,7 @@ import numpy as np
 from ocp import continuation, fatrop, solvers
 from ocp.controls import Controls, flatten, random_start, unflatten
 from ocp.problem import Problem
+from ocp.solution import Status
 
 Result = tuple[Controls, int, str]
 
@@ -60,6 +61,20 @@ def by_gain(problem: Problem, seed: int, tolerance: float) -> Result:
         options=GainOptions(growth=growth),
     )
     return found.controls, found.report.iterations, found.status.name
+
+
+def many(problem: Problem, seed: int, tolerance: float) -> Result:
+    """Sixty starts one after the other; the best is the answer, what it said counts the solved."""
+    solver = solvers.by_name("structured")
+    growth = continuation.GrowthOptions(tolerance=tolerance, restarts=0, trials=1)
+    found = [
+        continuation.grow(problem, solver, seed=1000 + 60 * seed + start, options=growth)
+        for start in range(60)
+    ]
+    solved = [solution for solution in found if solution.status is Status.SOLVED]
+    best = min(solved, key=lambda solution: solution.report.objective)
+    iterations = sum(solution.report.iterations for solution in found)
+    return best.controls, iterations, f"{len(solved)} of {len(found)} starts SOLVED"
 
 
 def cold(name: str, **options) -> object:
@@ -184,6 +199,9 @@ METHODS = {
         title="structured, growth, best of 4 shallow starts",
         run=grown("structured", trials=4),
         seeds=10,
+    ),
+    "structured-many": Method(
+        title="structured, 60 starts one after the other, the best", run=many, seeds=3
     ),
     "structured-growth-1": Method(
         title="structured, growth, one start", run=grown("structured", trials=1), seeds=10
