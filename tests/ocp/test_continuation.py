@@ -98,7 +98,10 @@ def test_a_stuck_seed_is_restarted_once_and_says_so():
         return solution
 
     messages = []
-    found = grow(problem, stuck, seed=0, report=lambda p: messages.append(p.message))
+    single = GrowthOptions(trials=1)
+    found = grow(
+        problem, stuck, seed=0, options=single, report=lambda p: messages.append(p.message)
+    )
     assert "stuck at depth 5 (ITERATION_LIMIT), restarted" in found.report.message
     assert found.report.message in messages
     assert not np.array_equal(calls[0].A, calls[1].A)
