@@ -159,7 +159,7 @@ def draw(best, trained, polished, names=("exact, best known", "trained", "traine
     for paths, label, style, marker in groups[::-1]:
         for j, p in enumerate(paths):
             axes[0].semilogy(p.stage_cost, **style)
-            axes[1].semilogy(np.maximum(p.control_norm, 1e-6), **style)
+            axes[1].semilogy(p.control_norm, **style)
             # the label's line shows the marker of the entry layer
             axes[1].plot([], [], marker=marker, markersize=3, label=None if j else label, **style)
             axes[2].semilogy(p.distance, **style)
@@ -170,7 +170,8 @@ def draw(best, trained, polished, names=("exact, best known", "trained", "traine
                                   "distance (mark: entry layer)"),
                            strict=True):  # fmt: skip
         axis.set(xlabel="layer $k$", title=title)
-    axes[1].legend(loc="lower left")
+    axes[1].set_ylim(bottom=max(1e-6, 0.5 * best.control_norm.min()))
+    figure.legend(loc="outside upper center", ncols=3)
     return figure
 
 

@@ -22,7 +22,7 @@ def draw(rungs) -> Figure:
             axis = axes[row, column]
             for r in ladder:
                 for p, line, width in ((r.median, (0, (1.2, 1.2)), 1.1), (r.exact, "-", 1.5)):
-                    value = np.maximum(getattr(p, quantity), 1e-6)
+                    value = getattr(p, quantity)
                     axis.semilogy(value, linestyle=line, linewidth=width, color=shades[r.depth])
                     if quantity == "distance" and p.entry <= p.depth:
                         marker = "o" if p is r.exact else "s"
@@ -32,6 +32,9 @@ def draw(rungs) -> Figure:
                             p.entry, value[p.entry], marker, markersize=4.5, zorder=5, **style
                         )
             axis.set(xlim=(-0.5, max(depths) + 0.5))
+            if quantity == "control_norm":
+                least = min(r.exact.control_norm.min() for r in rungs)
+                axis.set_ylim(bottom=max(1e-6, 0.5 * least))
             if column == 0:
                 axis.set_ylabel(label)
         axes[0, column].set_title(f"{activation}" if activation == "tanh" else
