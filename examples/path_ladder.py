@@ -1,4 +1,4 @@
-"""However deep the network, the optimum enters its turnpike at the same layer; Adam arrives later.
+"""However deep the tanh network, its optimum enters the turnpike at one layer; Adam comes later.
 
 For depths N = 5 .. 40, tanh and relu, layer by layer: stage cost l_k, control norm |u_k|, distance
 of the logits to the minimiser subspaces (root mean square over samples) and the entry layer,
@@ -21,11 +21,12 @@ import csv
 import dataclasses
 import io
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import matplotlib as mpl
@@ -154,7 +155,12 @@ def climb_all(options: argparse.Namespace, console: Console, folder: Path) -> No
     done = len(rungs) - len(wanted)
     if done:
         console.print(f"{done} of {len(rungs)} rungs are there already")
-    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(
+        options.workers,
+        mp_context=get_context("spawn"),
+        initializer=signal.signal,  # a worker that is interrupted ends without a traceback
+        initargs=(signal.SIGINT, signal.SIG_DFL),
+    ) as pool:
         jobs = {pool.submit(climb, folder, a, N, settings): (a, N) for a, N in wanted}
         try:
             for job in as_completed(jobs):
@@ -163,7 +169,9 @@ def climb_all(options: argparse.Namespace, console: Console, folder: Path) -> No
                 console.print(f"rung {done} of {len(rungs)}: {activation}, N = {N},"
                               f" {job.result():.0f} s", highlight=False)  # fmt: skip
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in active_children():
+                worker.terminate()
             raise
 
 

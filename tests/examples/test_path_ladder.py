@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,22 @@ def test_finished_rungs_are_taken_up_again(quick, tmp_path):
     (out / "rungs" / "tanh_3.json").write_text(json.dumps({**record, "lr": 0.5}))
     done = run("--quick", "--output", out, cwd=tmp_path)
     assert "rung 6 of 6: tanh, N = 3" in done.stdout
+
+
+def test_an_interrupted_ladder_keeps_its_finished_rungs(tmp_path):
+    command = [sys.executable, "-u", str(EXAMPLES / "path_ladder.py"), "--quick", "--output", "out"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},
+    ) as process:  # fmt: skip
+        assert process.stdout.readline().startswith("rung 1 of 6: tanh, N = 3")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+        assert process.stderr.read() == "interrupted\n"
+    kept = {path.name for path in (tmp_path / "out" / "rungs").iterdir()}
+    assert {"tanh_3.json", "tanh_3_exact.safetensors", "tanh_3_trained_0.safetensors"} <= kept
+    assert not any(name.endswith(".tmp") for name in kept)
+    assert not (tmp_path / "out" / "ladder.json").exists()
 
 
 @pytest.mark.parametrize(
