@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import xlogy
+from scipy.special import xlog1py, xlogy
 
 
 def soft_target(labels: np.ndarray, n_classes: int, p_d: float) -> np.ndarray:
@@ -49,7 +49,13 @@ def misclassification_threshold(n_classes: int, p_d: float) -> float:
     """g_mis: a sample whose soft cross-entropy lies below it is classified right.
 
     g_mis = p log(2p/(p + eps)) + eps log(2 eps/(p + eps)), eps = (1 - p)/(n_c - 1): the least
-    value of g on the set where another logit is at least the true one.
+    value of g on the set where another logit is at least the true one.  With t = (p - eps)/(p +
+    eps) it is (p + eps)/2 [(1 + t) log(1 + t) + (1 - t) log(1 - t)], never below 0.
     """
     eps = (1.0 - p_d) / (n_classes - 1)
-    return float(xlogy(p_d, 2 * p_d / (p_d + eps)) + xlogy(eps, 2 * eps / (p_d + eps)))
+    t = max(0.0, (p_d - eps) / (p_d + eps))
+    if t < 1e-2:  # the two terms cancel: their series
+        both = t**2 + t**4 / 6 + t**6 / 15 + t**8 / 28
+    else:
+        both = xlog1py(1 + t, t) + xlog1py(1 - t, -t)
+    return float(0.5 * (p_d + eps) * both)

@@ -1,12 +1,13 @@
 """Mutation testing of the judge's formula files: do the tests notice a changed operator?
 
-    pip install cosmic-ray
+    pip install cosmic-ray coverage
     python tests/mutation_testing.py --mutants 300 --seed 0 --output mutation.json
 
 A seeded sample of all mutants that cosmic-ray's operators make of the files is tried, one at a
 time, in a copy of the repository.  A mutant is killed if a test fails or times out.  Mutants that
-change annotations alone are no change of the program and are not in the population.  The tests of
-its file are tried first, then all other quick tests of the judge.
+change annotations alone are no change of the program and are not in the population: every module
+of the judge that kkt, second_order, dissipativity, turnpike and certificate import, directly or
+not, and across_depths.  Results are appended: the same command again goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -17,58 +18,96 @@ import json
 import math
 import os
 import random
-import resource
 import shutil
-import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-#: formula file -> tests that are tried first
-FILES = {
-    "kkt": ("test_descent.py", "test_zoo.py"),
-    "adjoint": ("test_derivatives.py",),
-    "second_order": ("test_descent.py", "test_zoo.py"),
-    "hessian": ("test_derivatives.py",),
-    "dissipativity": ("test_turnpike.py", "test_traces.py", "test_zoo.py"),
-    "alpha": ("test_alpha.py", "test_turnpike.py"),
-    "targets": ("test_turnpike.py", "test_layers.py", "test_zoo.py"),
-    "turnpike": ("test_turnpike.py", "test_traces.py", "test_zoo.py"),
-    "across_depths": ("test_turnpike.py",),
-    "certificate": ("test_certificate.py",),
-    "krawczyk": ("test_certificate.py",),
-}
+FORMULAS = ("kkt", "second_order", "dissipativity", "turnpike", "across_depths", "certificate")
 
 
 def main() -> int:
     parse = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parse.add_argument("--mutants", type=int, default=300)
     parse.add_argument("--seed", type=int, default=0)
-    parse.add_argument("--files", nargs="+", default=list(FILES), choices=list(FILES))
+    parse.add_argument("--files", nargs="+", default=None, help="default: all of the population")
     parse.add_argument("--part", default="0/1", help="i/n: every n-th mutant of the sample, from i")
     parse.add_argument("--seconds", type=float, default=math.inf, help="stop after that long")
-    parse.add_argument("--output", default="mutation.json")
+    parse.add_argument("--output", type=Path, default=Path("mutation.json"))
+    parse.add_argument("--survivors", action="store_true", help="try the survivors again")
+    parse.add_argument("--summary", action="store_true", help="only print what was found")
     options = parse.parse_args()
-    sample = sample_of(options.files, options.mutants, options.seed)
+    results = json.loads(options.output.read_text()) if options.output.exists() else []
+    if options.summary:
+        print(summary(results))
+        return 0
+    start, output = time.monotonic(), options.output.resolve()
+    sample = sample_of(options.files or population(), options.mutants, options.seed)
     first, step = (int(i) for i in options.part.split("/"))
-    results, start = [], time.monotonic()
+    earlier = {key(result): result for result in results}
     with tempfile.TemporaryDirectory() as folder:
-        for part in ("ocp", "verification", "tests", "nn_baseline", "examples"):
-            shutil.copytree(ROOT / part, Path(folder) / part)
-        for part in ("setup.cfg", "pyproject.toml"):
-            shutil.copy(ROOT / part, folder)
-        tests = Tests(Path(folder))
+        tests = tests_in(Path(folder).resolve(), output)
+        tests.kills = kills_of(results)
         for mutant in sample[first::step]:
+            known = earlier.get(key(mutant))
+            again = options.survivors and known is not None and not known["killed_by"]
+            if known is not None and not again:
+                continue
             if time.monotonic() - start > options.seconds:
                 break
-            results.append({**mutant, "killed_by": tests.kill(mutant)})
-            del results[-1]["code"]
-            print(len(results), results[-1], flush=True)
-            Path(options.output).write_text(json.dumps(results, indent=1))
+            begun, killer = time.monotonic(), tests.kill(mutant)
+            found = {k: v for k, v in mutant.items() if k != "code"} | {"killed_by": killer}
+            if again:
+                known["killed_later_by"] = killer
+            else:
+                results.append(found)
+            print(f"{len(results)} {time.monotonic() - begun:.1f} s", found, flush=True)
+            output.write_text(json.dumps(results, indent=1))
     print(summary(results))
     return 0
+
+
+def key(result: dict) -> tuple:
+    return result["file"], result["operator"], result["occurrence"]
+
+
+def kills_of(results: list[dict]) -> dict[str, list[str]]:
+    """file -> tests that killed its mutants."""
+    kills: dict[str, list[str]] = {}
+    for result in results:
+        if "::" in result["killed_by"]:
+            kills.setdefault(result["file"], []).append(result["killed_by"].rpartition(": ")[0])
+    return kills
+
+
+def tests_in(folder: Path, output: Path):
+    """Copy the repository and measure its tests there."""
+    from mutation_runs import Tests
+
+    for part in ("ocp", "verification", "tests", "nn_baseline", "examples"):
+        shutil.copytree(ROOT / part, folder / part)
+    for part in ("setup.cfg", "pyproject.toml"):
+        shutil.copy(ROOT / part, folder)
+    return Tests(folder, output.with_suffix(".tests.json"))
+
+
+def population() -> list[str]:
+    """The formula files and every module of the judge that they import, directly or not."""
+    found: set[str] = set()
+    waiting = list(FORMULAS)
+    while waiting:
+        name = waiting.pop()
+        path = ROOT / "verification" / f"{name}.py"
+        if name in found or not path.exists():
+            continue
+        found.add(name)
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level == 1:
+                waiting += [node.module] if node.module else [alias.name for alias in node.names]
+    return sorted(found)
 
 
 def sites_of(name: str) -> list[tuple[str, str, int]]:
@@ -100,6 +139,7 @@ def mutant_at(name: str, operator_name: str, occurrence: int) -> dict | None:
     return {
         "file": name,
         "operator": operator_name.removeprefix("core/"),
+        "occurrence": occurrence,
         "line": line,
         "now": mutated.splitlines()[line - 1].strip(),
         "code": mutated,
@@ -136,88 +176,32 @@ def without_annotations(code: str) -> str:
     return ast.dump(tree)
 
 
-class Tests:
-    """The judge's quick tests in a copy of the repository, with the time that each file takes."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        paths = (folder / "tests" / "verification").glob("test_*.py")
-        self.names = sorted(path.name for path in paths)
-        self.seconds: dict[str, float] = {}
-
-    def measure(self, name: str) -> None:
-        """Run a test file without any mutation: it must pass; its time sets the limit."""
-        if name not in self.seconds:
-            outcome, self.seconds[name] = self.run([name], math.inf)
-            print(f"{name}: {self.seconds[name]:.1f} s {outcome}", flush=True)
-            if outcome:
-                raise SystemExit(f"{name} fails without any mutation ({outcome})")
-
-    def kill(self, mutant: dict) -> str:
-        """Return what killed the mutant, or ""."""
-        path = self.folder / "verification" / f"{mutant['file']}.py"
-        original = path.read_text()
-        first = FILES[mutant["file"]]
-        try:
-            for name in (*first, *(name for name in self.names if name not in first)):
-                path.write_text(original)
-                self.measure(name)
-                path.write_text(mutant["code"])
-                outcome, _ = self.run([name], 10.0 + 3.0 * self.seconds[name])
-                if outcome:
-                    return f"{name}: {outcome}"
-            return ""
-        finally:
-            path.write_text(original)
-
-    def run(self, names: list[str], seconds: float) -> tuple[str, float]:
-        """Run tests in a forked process, which has NumPy and SciPy loaded already.
-
-        seconds : of processor time, so that a busy machine kills nothing
-        """
-        import numpy  # noqa: F401
-        import pytest
-        import scipy.linalg
-        import scipy.optimize
-        import scipy.stats  # noqa: F401
-
-        child = os.fork()
-        if child == 0:
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, 1)
-            os.dup2(null, 2)
-            os.chdir(self.folder)
-            sys.path[:0] = [str(self.folder)]
-            sys.dont_write_bytecode = True
-            if math.isfinite(seconds):
-                used = time.process_time()
-                limit = math.ceil(used + seconds)
-                resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
-            paths = [f"tests/verification/{name}" for name in names]
-            options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow"]
-            os._exit(int(pytest.main([*options, *paths])))
-        _, status, usage = os.wait4(child, 0)
-        spent = usage.ru_utime + usage.ru_stime
-        if os.WIFSIGNALED(status):
-            return ("time" if os.WTERMSIG(status) == signal.SIGXCPU else "crash"), spent
-        # 5: a file whose tests are all slow has none to run, which kills nothing
-        return ("failure" if os.WEXITSTATUS(status) not in (0, 5) else ""), spent
-
-
 def summary(results: list[dict]) -> str:
-    """Score with Wilson's 95 % interval, and the survivors."""
-    n, k = len(results), sum(bool(result["killed_by"]) for result in results)
-    if not n:
+    """Score with its interval, by file too, and the survivors."""
+    if not results:
         return "no mutant was tried"
-    z, p = 1.959964, k / n
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    lines = [f"{k} of {n} killed, {p:.1%} [{centre - half:.1%}, {centre + half:.1%}]"]
+    lines = [score("all", [bool(r["killed_by"]) for r in results])]
+    if any("killed_later_by" in r for r in results):
+        now = [bool(r["killed_by"] or r.get("killed_later_by")) for r in results]
+        lines.append(score("with the tests written since", now))
+    for name in sorted({r["file"] for r in results}):
+        lines.append(score(name, [bool(r["killed_by"]) for r in results if r["file"] == name]))
+    how = Counter(r["killed_by"].rpartition(": ")[2] or "survived" for r in results)
+    lines.append(f"by {dict(how)}")
     lines += [f"survived: {r}" for r in results if not r["killed_by"]]
     return "\n".join(lines)
 
 
+def score(name: str, killed: list[bool]) -> str:
+    """Share of the killed with Wilson's 95 % interval."""
+    n, k = len(killed), sum(killed)
+    z, p = 1.959964, k / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return f"{name}: {k} of {n} killed, {p:.1%} [{centre - half:.1%}, {centre + half:.1%}]"
+
+
 if __name__ == "__main__":
-    for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(_name, "1")
     sys.exit(main())

@@ -19,6 +19,9 @@ from __future__ import annotations
 
 import numpy as np
 
+#: local minima over the angle that are refined
+MINIMA = 3
+
 
 def phi(t: np.ndarray) -> np.ndarray:
     """e^-t + t - 1 >= 0, without cancellation near 0."""
@@ -61,16 +64,19 @@ def tight(s: np.ndarray, n_classes: int, p_d: float, angles: int = 721) -> np.nd
     if n_classes == 2:
         return two_class(s, p_d)
     value = lambda t: on_circle(s, t, n_classes, p_d)  # noqa: E731
-    t = np.broadcast_to(np.linspace(0.0, 2 * np.pi, angles), (len(s), angles))
-    at = value(t.T).argmin(axis=0)
+    grid = np.linspace(0.0, 2 * np.pi, angles)[:-1]
+    at = value(np.broadcast_to(grid[:, None], (len(grid), len(s))))
+    # near p = 1/n_c several minima are almost equal: the grid cannot tell which is the least
+    minima = (at <= np.roll(at, 1, axis=0)) & (at <= np.roll(at, -1, axis=0))
+    starts = np.where(minima, at, np.inf).argsort(axis=0)[:MINIMA]
     width = 2 * np.pi / (angles - 1)
-    low, high = t[0, at] - width, t[0, at] + width
+    low, high = grid[starts] - width, grid[starts] + width
     golden = (np.sqrt(5.0) - 1) / 2
-    for _ in range(60):
+    for _ in range(40):  # to 1e-8 of the width, beyond which the value is rounding
         one, two = high - golden * (high - low), low + golden * (high - low)
         left = value(one) < value(two)
         low, high = np.where(left, low, one), np.where(left, two, high)
-    return value(0.5 * (low + high))
+    return value(0.5 * (low + high)).min(axis=0)
 
 
 def tight_direction(s: float, n_classes: int, p_d: float) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ocp import activations
-from ocp.controls import describe, layer_size
+from ocp.controls import describe, flatten, layer_size
 
 from .adjoint import adjoint_rhs, decay
 from .facts import Facts
@@ -19,6 +19,13 @@ from .states import batches, propagate
 #: a stored costate must agree to this share of its largest entry whatever the tolerance
 COSTATE_SHARE = 1e-3
 FLOAT32_SHARE = 1e-4
+NEWTON_DISTANCE = "first_order.newton_distance"
+#: largest Newton step of a point that counts as near a stationary one, over max(1, |u|_inf)
+NEARBY = 1e-3
+#: the same without a Hessian: the share of the gradient's two terms that may be left over
+UNBALANCED = 1e-2
+#: gradient terms below this share of the cost weights are rounding
+ROUNDED = 1e-12
 
 
 def check_first_order(facts: Facts) -> list[Entry]:
@@ -101,30 +108,80 @@ def layer_groups(facts: Facts) -> list[tuple[str, slice]]:
     return groups
 
 
-def newton_distance(facts: Facts) -> Finding:
-    """Report |H^-1 g|_inf: how far the nearest stationary point is, to first order."""
-    name = "first_order.newton_distance"
+def newton_distance(facts: Facts) -> Entry:
+    """Report |H^-1 g|_inf: how far the nearest stationary point is, to first order.
+
+    The tolerance on the gradient is absolute: tiny cost weights meet it anywhere.  A point within
+    the tolerance whose Newton step is of the size of its controls is left undecided by this line.
+    """
+    name = NEWTON_DISTANCE
     if kink_reason(facts):
         return not_applicable(name, f"no Hessian: {kink_reason(facts)}")
     if not np.isfinite(facts.grad_inf_norm):
         return not_applicable(name, "the gradient is not finite")
-    if facts.too_large:
-        return not_checked(name, facts.too_large)
-    found = facts.hessian
-    if np.abs(found.eigenvalues).min() <= found.band:
-        return not_applicable(name, "the reduced Hessian is singular within its error band")
-    step = found.vectors @ ((found.vectors.T @ facts.gradient) / found.eigenvalues)
     near = facts.grad_inf_norm <= facts.tolerance
+    if facts.too_large:
+        share = unbalanced(facts)
+        if near and share > UNBALANCED:
+            why = "the gradient is within the tolerance, but its terms do not cancel"
+            return Check(name=name, measured=share, bound=UNBALANCED, undecidable=why)
+        return not_checked(name, facts.too_large)
+    step, singular = newton_step(facts)
     at = int(np.abs(step).argmax())
+    measured, where = float(np.abs(step[at])), describe(facts.problem, at)
+    if near and far(facts):
+        return Check(
+            name=name,
+            measured=measured,
+            bound=nearby(facts),
+            where=where,
+            undecidable=far(facts),
+            message="cost weights so small that the absolute tolerance says little: polish the"
+            " file, or give a smaller --tol",
+        )
+    if singular:
+        return not_applicable(name, "the reduced Hessian is singular within its error band")
     return Finding(
         name=name,
         verdict=Verdict.OBSERVED,
-        measured=float(np.abs(step[at])),
-        where=describe(facts.problem, at),
+        measured=measured,
+        where=where,
         message="a stationary point lies within about this distance"
         if near
         else "one Newton step; no statement this far from a stationary point",
     )
+
+
+def newton_step(facts: Facts) -> tuple[np.ndarray, int]:
+    """H^-1 g in the directions whose curvature is known, (d,), and the number of the others."""
+    found = facts.hessian
+    known = np.abs(found.eigenvalues) > found.band
+    vectors, values = found.vectors[:, known], found.eigenvalues[known]
+    return vectors @ ((vectors.T @ facts.gradient) / values), int((~known).sum())
+
+
+def nearby(facts: Facts) -> float:
+    """Largest Newton step of a point that is said to be near a stationary one."""
+    return NEARBY * max(1.0, float(np.abs(flatten(facts.controls)).max()))
+
+
+def far(facts: Facts) -> str:
+    """Why the point is not near a stationary one whatever its gradient, or ""."""
+    length = float(np.abs(newton_step(facts)[0]).max(initial=0.0))
+    if length <= nearby(facts):
+        return ""
+    return f"one Newton step moves the controls by {length:.2g}, more than {nearby(facts):.2g}"
+
+
+def unbalanced(facts: Facts) -> float:
+    """|g|_2 over the norms of its decay and data parts; 0 without decay or within rounding."""
+    problem = facts.problem
+    quadratic = np.linalg.norm(decay(problem, facts.controls))
+    terms = quadratic + np.linalg.norm(facts.data_gradient)
+    weight = problem.gamma + problem.h * problem.depth * problem.beta
+    if quadratic == 0 or not terms > ROUNDED * weight:
+        return 0.0
+    return float(np.linalg.norm(facts.gradient) / terms)
 
 
 def stored_costate(facts: Facts) -> list[Entry]:

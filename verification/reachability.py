@@ -35,6 +35,7 @@ from ocp.problem import SCHEMES, Problem
 from . import balls, layers
 from .facts import Facts
 from .report import Entry, Finding, Verdict, not_applicable, not_checked
+from .targets import RESOLVED
 
 MAX_EQUATIONS = 500
 MAX_UNKNOWNS = 1000
@@ -401,6 +402,8 @@ def _depth_line(name: str, found: Reachability, facts: Facts) -> Finding:
     if problem.beta == 0:
         return not_applicable(name, "beta = 0: the layers carry no data cost")
     g_mis = loss.misclassification_threshold(problem.n_classes, problem.p_d)
+    if g_mis <= RESOLVED:
+        return not_applicable(name, f"g_mis = {g_mis:.2g} is rounding: p_d is next to 1/n_c")
     w_1 = SCHEMES[problem.scheme][1][0]
     bound = problem.n_samples * found.cost / (w_1 * problem.h * g_mis) * (1.0 + 1e-9)
     used = layers.depth_used(facts)

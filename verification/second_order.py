@@ -23,7 +23,7 @@ from ocp.controls import describe, flatten, unflatten
 from . import adjoint, hessian, large_curvature
 from .descent import SEED, Descent, descend_by_curvature
 from .facts import Facts
-from .kkt import stationarity
+from .kkt import far, newton_step, stationarity
 from .null_directions import null_directions
 from .report import Check, Entry, Finding, Verdict, not_applicable, not_checked
 
@@ -102,13 +102,15 @@ def _undecidable(facts: Facts, guard: Finding) -> str:
         return f"exact null directions: {'; '.join(null)}"
     if zero:
         return f"{zero} eigenvalues lie within the error band of zero"
+    if far(facts):
+        return f"not near a stationary point: {far(facts)}"
     return _after_newton_step(facts)
 
 
 def _after_newton_step(facts: Facts) -> str:
     """Repeat the conditions after one Newton step: the point must not sit at a boundary."""
-    found, problem = facts.hessian, facts.problem
-    step = found.vectors @ ((found.vectors.T @ facts.gradient) / found.eigenvalues)
+    problem = facts.problem
+    step, _ = newton_step(facts)
     moved = unflatten(problem, flatten(facts.controls) - step)
     residual = np.abs(adjoint.gradient(problem, moved)[0]).max()
     if not residual <= facts.tolerance:

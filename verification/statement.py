@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -55,7 +56,7 @@ def stored_objective(facts: Facts) -> Entry:
         name=name,
         measured=abs(J - stored),
         bound=tolerance * max(1.0, abs(J)),
-        message=f"stored {stored:.12g}, recomputed {J:.12g}",
+        message=f"stored {_told(facts, 'objective', 12)}, recomputed {J:.12g}",
     )
 
 
@@ -66,7 +67,9 @@ def _gradient_norm(facts: Facts) -> Entry:
     stored = _number(facts.content.origin["grad_inf_norm"])
     # a negative or missing number is no claim that any gradient can meet
     bound = max(facts.tolerance, 10 * stored) if stored >= 0 else math.nan
-    return Check(name=name, measured=norm, bound=bound, message=f"stored {stored:.3g}")
+    return Check(
+        name=name, measured=norm, bound=bound, message=f"stored {_told(facts, 'grad_inf_norm', 3)}"
+    )
 
 
 def _precision(facts: Facts) -> list[Entry]:
@@ -100,6 +103,13 @@ def _cautions(facts: Facts) -> list[Entry]:
         Finding(name="statement.caution", verdict=Verdict.OBSERVED, message=sentence)
         for sentence in facts.problem.cautions()
     ]
+
+
+def _told(facts: Facts, key: str, digits: int) -> str:
+    """What the file stores, as it stands there if it is no number."""
+    value = facts.content.origin[key]
+    number = _number(value)
+    return f"{json.dumps(value)[:40]}, no number" if math.isnan(number) else f"{number:.{digits}g}"
 
 
 def _number(value: object) -> float:

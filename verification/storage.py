@@ -23,10 +23,12 @@ from ocp.problem import SCHEMES
 from . import alpha
 from .facts import Facts
 from .report import Entry, Finding, Verdict, not_applicable, theorem
+from .targets import log_mean_exp
 
 DEPTHS = (1, 5, 10, 20)
 EXCESS = 1.05
-#: distance of the sample from its minimiser, in units of log(p/eps)/sqrt2
+#: least distance of the sample from its minimiser; log(p/eps)/sqrt2, the decision boundary, if
+#: that is more.  Nearer than this alpha* drowns in rounding, which says nothing of the rate.
 START = 1.0
 LARGEST_WIDTH = 8
 #: lengths of the straight paths that are tried
@@ -76,7 +78,7 @@ class OneSample:
         self.problem, self.C, self.c = problem, targets.C, targets.c
         self.q = loss.soft_target(np.array([0]), problem.n_classes, problem.p_d)[0]
         boundary = np.log(problem.p_d * (problem.n_classes - 1) / (1 - problem.p_d)) / np.sqrt(2)
-        w = alpha.tight_direction(START * boundary, problem.n_classes, problem.p_d)
+        w = alpha.tight_direction(max(START, boundary), problem.n_classes, problem.p_d)
         goal = np.log(self.q) - self.c
         self.pinv = np.linalg.pinv(targets.PC)
         self.rest = self.pinv @ (goal - goal.mean())  # a point of M_0
@@ -115,7 +117,8 @@ class OneSample:
             K, step = np.zeros_like(x), 0.0
             for a, w in zip(nodes, weights, strict=True):
                 Y = x + problem.h * a * K
-                g = loss.soft_cross_entropy(Y @ self.C.T + self.c, self.q)
+                # not g itself: it loses its digits near M_0
+                g = log_mean_exp(Y @ self.C.T + self.c - np.log(self.q), self.q)
                 total = total + problem.h * w * (factor * rate(Y) - g)
                 K = problem.sigma((A @ Y[..., None])[..., 0] + b)
                 if problem.block == "double":

@@ -22,6 +22,8 @@ from .states import batches
 
 #: singular values of P C relative to the largest: rank decided below the first, above the second
 ZERO, CLEAR = 1e-13, 1e-9
+#: losses below it are rounding: counts of them have no bound
+RESOLVED = 1e-14
 
 
 class Targets:

@@ -25,7 +25,7 @@ from .facts import Facts
 from .layers import entry_layer
 from .report import Entry, Finding, Verdict, not_applicable, theorem
 from .states import ends_cost
-from .targets import class_distances
+from .targets import RESOLVED, class_distances
 
 TUBES = ((1 / 8, "1/8"), (1 / 4, "1/4"), (1 / 2, "1/2"))
 LEVELS = ((1 / 8, "1/8"), (1 / 2, "1/2"))
@@ -72,6 +72,11 @@ def _first_weight(facts: Facts) -> float:
     return facts.problem.h * SCHEMES[facts.problem.scheme][1][0]
 
 
+def _over(cost: float, unit: float) -> float:
+    """How often `unit` fits into a cost; no bound where it is rounding, at p_d next to 1/n_c."""
+    return cost / unit if unit > RESOLVED else np.inf
+
+
 def _tube_counts(facts: Facts) -> list[Entry]:
     if facts.targets.applicable:
         return [not_applicable("turnpike.tube", facts.targets.applicable)]
@@ -82,7 +87,7 @@ def _tube_counts(facts: Facts) -> list[Entry]:
             float(facts.targets.bound(np.array(e), kind))
             for kind in range(len(facts.targets.target))
         )
-        bound = excess_cost(facts) / (_first_weight(facts) * least) if least > 0 else np.inf
+        bound = _over(excess_cost(facts), _first_weight(facts) * least)
         lines.append(
             theorem(
                 f"turnpike.tube_{text}",
@@ -100,7 +105,7 @@ def _wrong_count(facts: Facts) -> Finding:
     problem = facts.problem
     wrong = int((~facts.survey.right[:-1]).sum())
     g_mis = loss.misclassification_threshold(problem.n_classes, problem.p_d)
-    bound = problem.n_samples * facts.survey.objective / (_first_weight(facts) * g_mis)
+    bound = _over(problem.n_samples * facts.survey.objective, _first_weight(facts) * g_mis)
     return theorem(
         "turnpike.misclassified",
         wrong,
@@ -122,7 +127,7 @@ def _level_counts(facts: Facts) -> list[Entry]:
             theorem(
                 f"turnpike.level_{text}",
                 above,
-                excess_cost(facts) / (problem.h * eta),
+                _over(excess_cost(facts), problem.h * eta),
                 float(problem.depth),
                 message=f"layers with l_k - l* > {eta:.3g} = {text} g_mis; bound J'/(h eta),"
                 f" trivial bound {problem.depth}",

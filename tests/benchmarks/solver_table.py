@@ -66,14 +66,14 @@ def _median_line(title: str, rows: list[dict]) -> str:
     ended = [r for r in rows if "seconds" in r]
     if not ended:
         return f"| {title} | 0 of {len(rows)} | {rows[0]['failure']} | | | | |"
-    solved = sum(solved(r) for r in ended)
+    good = sum(solved(r) for r in ended)
     medians = [statistics.median(r[k] for r in ended) for k in ("cpu_seconds", "seconds")]
     objectives = [r["objective"] for r in ended if "objective" in r]
     values = ", ".join(f"{J:.3f}" for J in objectives)
     middle = f"{statistics.median(objectives):.4f}" if objectives else ""
     iterations = statistics.median(r["iterations"] for r in ended)
     return (
-        f"| {title} | {solved} of {len(rows)} | {medians[0]:.2f} | {medians[1]:.2f}"
+        f"| {title} | {good} of {len(rows)} | {medians[0]:.2f} | {medians[1]:.2f}"
         f" | {iterations:.0f} | {middle} | {values} |"
     )
 

@@ -1,5 +1,8 @@
 """The lower bounds of the soft cross-entropy and g_mis, attacked."""
 
+import itertools
+
+import mpmath
 import numpy as np
 import pytest
 
@@ -172,3 +175,24 @@ def test_ten_million_points_do_not_beat_g_mis(n_c, p):
 def test_reference_values_of_g_mis():
     found = [loss.misclassification_threshold(*case) for case in ((2, 0.9), (10, 0.9), (10, 0.5))]
     assert found == pytest.approx([0.36806, 0.57153, 0.20448], abs=5e-6)
+
+
+def test_the_misclassification_threshold_keeps_its_digits_and_its_sign_at_flat_targets():
+    mpmath.mp.dps = 60
+    for n_c, p in itertools.product((2, 3, 5), (1e-12, 1e-8, 1e-4, 1e-3, 5e-3, 0.01, 0.1, 0.3)):
+        p = 1 / n_c + p
+        eps = mpmath.mpf((1.0 - p) / (n_c - 1))
+        whole, exact = p + eps, mpmath.mpf(p)
+        exact = exact * mpmath.log(2 * exact / whole) + eps * mpmath.log(2 * eps / whole)
+        # p - eps carries the rounding of eps: 1e-16 / (p - eps), twice
+        allowed = 1e-13 + 1e-15 / abs(p - float(eps))
+        assert loss.misclassification_threshold(n_c, p) == pytest.approx(float(exact), rel=allowed)
+    for n_c in (2, 3, 7, 10):
+        assert 0.0 <= loss.misclassification_threshold(n_c, np.nextafter(1 / n_c, 1.0)) < 1e-30
+
+
+@pytest.mark.parametrize(("n_classes", "p"), [(3, 0.3334), (5, 0.2000001), (5, 0.2001), (8, 0.126)])
+def test_tight_finds_the_least_of_several_nearly_equal_minima(n_classes, p):
+    s = np.array([1e-3, 0.1, 1.0, 4.0])
+    coarse = alpha.tight(s, n_classes, p, angles=181)
+    assert np.allclose(coarse, alpha.tight(s, n_classes, p, angles=20001), rtol=1e-12)

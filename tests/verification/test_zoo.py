@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import zoo_extremes  # noqa: F401  (registers its specimens)
 from zoo import SPECIMENS
 from zoo_findings import FINDINGS
 from zoo_specimens import GOOD

@@ -65,6 +65,12 @@ costate_of_the_wrong_sign                      TTT-TTO  VVVVVVOnn  OTTOT  depth_
 costate_wrong_in_one_entry                     TTT-TTO  VVVVVVOnn  OTTOT  depth_too_small laggards
 costate_of_another_network                     TTT-TTO  VVVVVVOnn  OTTOT  depth_too_small laggards
 states_that_overflow                           nnnnn    nn         n      b_zero not_finite
+tiny_weights_and_random_controls               nnnnn    nOOn       OTTOT  depth_too_small laggards
+a_minimum_with_tiny_weights                    nnnnn    nOOn       OTTOT  depth_too_small laggards
+nearly_uniform_targets                         TTT-TTO  VVVVVVOOn  OTTOT  p_d_near_uniform not_converged depth_too_small
+uniform_targets_but_for_the_last_bit           TTT-TTO  VVVVVVOOn  OTTOT  p_d_near_uniform not_converged depth_too_small
+stored_objective_null                          TTT-TTO  VVVVVVOnn  OTTOT  depth_too_small laggards
+stored_gradient_norm_true                      TTT-TTO  VVVVVVOnn  OTTOT  depth_too_small laggards
 """.strip().splitlines()
     )
 }
