@@ -1,4 +1,4 @@
-"""However deep the tanh network, its optimum enters the turnpike at one layer; Adam comes later.
+"""From 15 layers on the tanh optimum enters its turnpike at one layer; Adam's comes with depth.
 
 For depths N = 5 .. 40, tanh and relu, layer by layer: stage cost l_k, control norm |u_k|, distance
 of the logits to the minimiser subspaces (root mean square over samples) and the entry layer,
@@ -9,7 +9,7 @@ of the logits to the minimiser subspaces (root mean square over samples) and the
 
 and the judge's verdict on the turnpike over all depths, for either way.
 
-    python examples/path_ladder.py                  the two spirals: a quarter of an hour, 2 cores
+    python examples/path_ladder.py                  the two spirals: ten minutes on two cores
     python examples/path_ladder.py --quick          20 points, depths 3, 4 and 6: seconds
 
 Every finished rung is kept in OUTPUT/rungs: run the same command again to go on after a stop.
