@@ -99,14 +99,15 @@ def arguments() -> argparse.Namespace:
 
 
 def statement(images: data.Dataset, depth: int, beta: int, args: argparse.Namespace) -> Problem:
-    """The problem: images lifted to 64 coordinates, relu layers of step 0.5."""
-    E, e = initial_lift("gaussian", WIDTH, images.inputs, args.seed)
+    """The problem: images lifted to 64 principal coordinates, relu layers of step 1."""
+    values = images.inputs[:10_000] * images.scale + images.shift
+    E, e = initial_lift("principal", WIDTH, values, args.seed)
     C, c = initial_readout(images.n_classes, WIDTH, args.seed)
     return Problem(
         **images.statement(),
         depth=depth,
         width=WIDTH,
-        h=0.5,
+        h=1.0,
         activation="relu",
         p_d=args.p_d,
         r=args.r,

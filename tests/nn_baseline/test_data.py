@@ -113,7 +113,7 @@ def test_own_files_may_hold_a_held_out_part(tmp_path):
     ("arrays", "words"),
     [
         ({"labels": np.array([0, -1])}, "labels are int64 from -1"),
-        ({"labels": np.array([0.0, 1.0])}, "labels are float64"),
+        ({"labels": np.array([0.0, 1.0])}, "labels are 2 float64; wanted integers"),
         ({"test_inputs": np.zeros((1, 2))}, "test_inputs alone"),
         (
             {"test_inputs": np.zeros((1, 2)), "test_labels": np.array([5])},
