@@ -591,3 +591,13 @@ def test_the_default_spirals_are_certified():
     # the stored gradient is about 1e-9, the least curvature 1e-4; the box depends on the minimum
     assert found.distance < 1e-6 and found.radius > 0
     assert found.objective_lower - 1e-12 <= float(rollout.objective(problem, solution.controls))
+
+
+def test_a_box_is_kept_only_where_the_newton_step_and_the_defect_fit_into_it(monkeypatch):
+    monkeypatch.setattr(krawczyk, "_hessian_over", lambda *_: np.zeros((2, 2)))
+    monkeypatch.setattr(krawczyk, "defect_of", lambda *_: 0.5 * np.eye(2))
+    first = 0.3 * 2.0**-60 / 0.5  # radius of the first box that is tried, weights 1
+    for share, kept in ((0.4, True), (0.7, False)):
+        newton = np.full(2, share * first)
+        found = krawczyk.widest_box(None, np.zeros(2), None, newton, None)
+        assert (found is not None) is kept
