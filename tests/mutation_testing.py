@@ -126,13 +126,13 @@ def sites_of(name: str) -> list[tuple[str, str, int]]:
 
 
 def mutant_at(name: str, operator_name: str, occurrence: int) -> dict | None:
-    """The mutated file; None if the program without annotations is the same."""
+    """The mutated file; None if it is no program or, without annotations, the same one."""
     from cosmic_ray import plugins
     from cosmic_ray.mutating import mutate_code
 
     code = (ROOT / "verification" / f"{name}.py").read_text()
     mutated = mutate_code(code, plugins.get_operator(operator_name)(), occurrence)
-    if mutated is None or without_annotations(mutated) == without_annotations(code):
+    if mutated is None or without_annotations(mutated) in ("", without_annotations(code)):
         return None
     pairs = zip(code.splitlines(), mutated.splitlines(), strict=False)
     line = next(i for i, (a, b) in enumerate(pairs, start=1) if a != b)

@@ -16,6 +16,8 @@ SEED = 20240513
 #: gradients sampled around a kink, and how far from it
 SAMPLES = 60
 RADII = (1e-7, 1e-5)
+#: multiplications of all sampled gradients; beyond it fewer are taken, or none
+WORK = 2e9
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -119,7 +121,7 @@ def descend_from_kink(
     """
     candidates = [gradient]
     work = problem.n_samples * problem.depth * problem.width**2
-    count = int(np.clip(2e9 / max(work, 1), 0, SAMPLES))
+    count = int(np.clip(WORK / max(work, 1), 0, SAMPLES))
     rng, u = np.random.default_rng(SEED), flatten(controls)
     for radius in RADII if count > 1 else ():
         nearby = u + radius * rng.uniform(-1, 1, (count, len(u)))

@@ -591,3 +591,47 @@ def test_the_default_spirals_are_certified():
     # the stored gradient is about 1e-9, the least curvature 1e-4; the box depends on the minimum
     assert found.distance < 1e-6 and found.radius > 0
     assert found.objective_lower - 1e-12 <= float(rollout.objective(problem, solution.controls))
+
+
+def test_a_box_is_kept_only_where_the_newton_step_and_the_defect_fit_into_it(monkeypatch):
+    monkeypatch.setattr(krawczyk, "_hessian_over", lambda *_: np.zeros((2, 2)))
+    monkeypatch.setattr(krawczyk, "defect_of", lambda *_: 0.5 * np.eye(2))
+    first = 0.3 * 2.0**-60 / 0.5  # radius of the first box that is tried, weights 1
+    for share, kept in ((0.4, True), (0.7, False)):
+        newton = np.full(2, share * first)
+        found = krawczyk.widest_box(None, np.zeros(2), None, newton, None)
+        assert (found is not None) is kept
+
+
+def test_a_minimum_with_hard_labels_is_certified():
+    problem = small(p_d=1.0)
+    u = minimise(problem, controls.random_start(problem, np.random.default_rng(0), 0.5))
+    found = certify_minimum(problem, flatten(u))
+    assert found.outcome is Outcome.MINIMUM, found.reason
+    J = float(rollout.objective(problem, u))
+    assert found.objective_lower - 1e-14 <= J <= found.objective_upper + 1e-14
+    assert found.objective_upper - found.objective_lower < 1e-15
+
+
+def test_newton_steps_that_do_not_shrink_are_said_to(monkeypatch):
+    model = ball_model.ball_model(small())
+    d, calls = model.problem.n_decision, []
+
+    def constant(*_):
+        calls.append(1)
+        return balls.exact(np.full(d, 1e-3))
+
+    monkeypatch.setattr(krawczyk, "gradient", constant)
+    monkeypatch.setattr(
+        krawczyk, "gradient_and_hessian", lambda *_: (constant(), balls.exact(np.eye(d)))
+    )
+    _, reason = krawczyk.polish(model, balls.exact(np.zeros(d)), balls.exact(np.eye(d)), 128)
+    assert "do not shrink" in reason
+
+
+def test_why_the_polish_fails_is_said_unless_the_hessian_is_flat(monkeypatch):
+    monkeypatch.setattr(certificate, "polish", lambda model, u, H, bits: (u, "the steps wander"))
+    problem, u = solved()
+    assert certify_minimum(problem, flatten(u)).reason == "the steps wander"
+    problem, u = solved(r=0.0)
+    assert certify_minimum(problem, flatten(u)).reason != "the steps wander"

@@ -145,3 +145,36 @@ def test_an_hessian_that_is_not_finite_is_refused():
     u = Controls(A=np.full((4, 2, 2), 1e200), b=np.zeros((4, 2)))
     with np.errstate(all="ignore"), pytest.raises(FloatingPointError):
         hessian.spectrum(problem, u)
+
+
+@pytest.mark.parametrize("scheme", ["euler", "rk4"])
+def test_products_take_as_many_directions_at_once_as_the_memory_allows(monkeypatch, scheme):
+    problem, u = solved(scheme=scheme)
+    stages = {"euler": 1, "rk4": 4}[scheme]
+    numbers = problem.n_samples * problem.width * problem.depth * stages * 3
+    whole = hessian.by_products(problem, u)
+    seen, tangent = [], hessian._tangent
+
+    def counting(*arguments):
+        seen.append(len(arguments[-1]))
+        return tangent(*arguments)
+
+    monkeypatch.setattr(hessian, "_tangent", counting)
+    monkeypatch.setattr(hessian, "TANGENT_BYTES", 8 * numbers * 5)
+    assert np.allclose(hessian.by_products(problem, u), whole, rtol=1e-13, atol=1e-16)
+    d = problem.n_decision
+    assert seen == [5] * (d // 5) + [d % 5] * (d % 5 > 0)
+
+
+@pytest.mark.parametrize(("copies", "scheme", "stages"), [(1, "euler", 1), (2, "rk4", 4)])
+def test_batches_take_as_many_samples_as_the_memory_allows(monkeypatch, copies, scheme, stages):
+    problem = small(scheme=scheme)
+    numbers = problem.depth * stages * (4 * 2 + 2 * 2) + 2  # states, logits; inputs
+    monkeypatch.setattr(states, "BATCH_BYTES", 8 * copies * numbers * 5)
+    found = list(states.batches(problem, copies=copies))
+    assert [len(batch.s) for batch in found] == [5, 5, 2]
+    assert np.array_equal(np.concatenate([batch.s for batch in found]), problem.inputs)
+    assert np.array_equal(np.concatenate([batch.labels for batch in found]), problem.labels)
+    assert [(batch.rows.start, batch.rows.stop) for batch in found] == [(0, 5), (5, 10), (10, 12)]
+    monkeypatch.setattr(states, "BATCH_BYTES", 0)
+    assert all(len(batch.s) == 1 for batch in states.batches(problem))

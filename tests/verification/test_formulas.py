@@ -1,0 +1,118 @@
+"""Numbers of single formulas from their definitions, where verdicts are too coarse a test."""
+
+import types
+
+import numpy as np
+import pytest
+from small_minima import small, solved
+from test_traces import write as write_trace
+from zoo import claimed
+
+from ocp import controls, trace
+from ocp.controls import flatten
+from ocp.files import TrainingFile
+from verification import across_depths, descent, hessian, statement, storage
+from verification.api import verify_content
+from verification.facts import HESSIAN_BYTES, Facts
+from verification.report import Finding, Report, Verdict
+from verification.traces import TraceFacts
+
+
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
+def test_the_band_is_relative_to_the_largest_eigenvalue(size):
+    problem, u = solved(r=0.1)
+    found = hessian.spectrum(problem.with_(gamma=size, r=0.1 * size, beta=0), u)
+    norm = np.linalg.norm(found.H, 2)
+    rounding = 10 * len(found.H) * np.finfo(float).eps * norm
+    assert found.band == pytest.approx(rounding + found.difference, rel=1e-12)
+    assert found.difference < rounding
+
+
+def test_single_precision_moves_the_gradient_by_the_hessian_times_half_a_unit():
+    problem, u = solved()
+    facts = Facts(TrainingFile(problem=problem, controls=u, float32=("A", "b")))
+    (line,) = statement._precision(facts)
+    half_ulp = 0.5 * np.spacing(np.abs(flatten(u)).astype(np.float32)).astype(float)
+    most = (np.abs(facts.hessian.H) @ half_ulp).max()
+    assert 0.05 * most < line.measured <= 1.001 * most
+
+
+@pytest.mark.parametrize("scheme", ["euler", "heun"])
+@pytest.mark.parametrize("activation", ["tanh", "softsign", "identity"])
+def test_the_required_supply_is_the_cost_of_the_straight_path(activation, scheme):
+    problem = small(activation=activation, scheme=scheme, h=0.3, r=0.02)
+    facts = Facts(claimed(problem, controls.zeros(problem)))
+    line = storage.check_storage(facts)[-1]
+    model = storage.OneSample(problem, facts.targets)
+    # the velocity is constant along the path: Heun's second stage is the next state
+    stages = {"euler": [(0, 1.0)], "heun": [(0, 0.5), (1, 0.5)]}[scheme]
+    jump, costs = model.start - model.rest, []
+    for M in storage.LAYERS:
+        slope = jump / (problem.h * M)
+        if activation != "identity" and np.abs(slope).max() >= 0.95:
+            continue
+        b = solve(problem.sigma, slope)
+        x = np.stack([model.rest + (k + a) / M * jump for k in range(M) for a, _ in stages])
+        w = np.array([w for _ in range(M) for _, w in stages])
+        z = x @ problem.readout_weight.T + problem.readout_bias
+        g = np.log(np.exp(z).sum(axis=1)) - z @ model.q + (model.q * np.log(model.q)).sum()
+        costs.append(problem.h * (w @ (g - model.rate(x)) + M * 0.5 * problem.r * b @ b))
+    assert line.measured == pytest.approx(min(costs), rel=1e-6)
+
+
+def solve(sigma, slope):
+    """B with sigma(b) = slope, by bisection."""
+    low, high = np.full(slope.shape, -1e3), np.full(slope.shape, 1e3)
+    for _ in range(200):
+        middle = 0.5 * (low + high)
+        below = sigma(middle) < slope
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return 0.5 * (low + high)
+
+
+def test_dense_hessians_are_formed_up_to_400_mib():
+    assert HESSIAN_BYTES == 400 * 2**20
+    said = []
+    for d in (7240, 7241):  # 8 d^2 bytes
+        problem = types.SimpleNamespace(n_decision=d, n_samples=1, depth=1, width=1)
+        said.append(Facts.too_large.fget(types.SimpleNamespace(problem=problem)))
+    assert said[0] == ""
+    assert "7241 x 7241 entries, 0.4 GiB" in said[1]
+
+
+def test_a_trace_has_the_data_cost_of_all_layers_but_the_last(tmp_path):
+    write_trace(tmp_path / "t.safetensors")
+    survey = TraceFacts(trace.load(tmp_path / "t.safetensors")).survey
+    assert survey.stage_data_cost.shape == (6, 1)
+    assert np.array_equal(survey.stage_data_cost[:, 0], survey.data_cost[:-1])
+
+
+def test_descent_from_kinks_is_sought_along_the_gradient_alone_if_samples_cost_too_much(
+    monkeypatch,
+):
+    problem = small(activation="relu")
+    u = controls.random_start(problem, np.random.default_rng(0), 0.5)
+    g = Facts(claimed(problem, u)).gradient
+    for work in (0.0, 1.0 * problem.n_samples * problem.depth * problem.width**2):
+        monkeypatch.setattr(descent, "WORK", work)
+        found = descent.descend_from_kink(problem, u, g, 1e-8)
+        assert np.allclose(np.abs(found.step @ g), np.linalg.norm(found.step) * np.linalg.norm(g))
+
+
+def test_the_layers_between_the_depths_are_counted_from_the_first_to_the_last():
+    problems = [small(depth=depth) for depth in (4, 5, 8)]
+    rng = np.random.default_rng(0)
+    files = [claimed(p, controls.random_start(p, rng, 0.5)) for p in problems]
+    line = verify_content(files, only=["turnpike"]).named(across_depths.NAME)
+    assert "layers lie between the depths" not in line.explanation
+    problems = [small(depth=depth) for depth in (1, 2, 3)]
+    files = [claimed(p, controls.random_start(p, rng, 0.5)) for p in problems]
+    line = verify_content(files, only=["turnpike"]).named(across_depths.NAME)
+    assert line.verdict is Verdict.INCONCLUSIVE
+    assert "only 2 layers lie between the depths" in line.explanation
+
+
+def test_a_report_is_restricted_by_check():
+    entries = [Finding(name=n, verdict=Verdict.OBSERVED) for n in ("depth.used", "gap.lower_bound")]
+    kept = Report(entries=tuple(entries)).select(["gap"]).entries
+    assert [entry.name for entry in kept] == ["gap.lower_bound"]
