@@ -11,6 +11,11 @@ the gain is at least `small` of J the step in depth stays; below it the step dou
 network has reached its turnpike and more layers will idle.  With depth "auto" growth ends when
 the gain is below `small` of J twice running and all samples are classified right.
 
+With a depth asked for, growth then leaps: N - K idle layers after K solved ones cost exactly
+h (N - K) beta F(x_K), so the problem of depth K with gamma + h (N - K) beta in place of gamma is
+the deep one with its tail at rest, at the price of the shallow one.  Its solution with idle layers
+appended is the start of the only solve at depth N.
+
 Source: value functions over the horizon, problem of depth selection; arXiv 2405.19013.
 """
 
@@ -25,6 +30,7 @@ import numpy as np
 from . import loss
 from .continuation import GrowthOptions, Solver, escape, extend, grow
 from .controls import Controls
+from .depth import idle_from
 from .problem import Problem
 from .progress import Progress, Report, silent
 from .rollout import logits, objective
@@ -99,11 +105,16 @@ def grow_by_gain(
     else:
         solution = solver(shallow, start, rough, report)
     iterations, rungs, small_in_a_row = solution.report.iterations, [_rung(solution)], 0
-    step = options.step
+    step, leapt = options.step, depth is None  # "auto" knows of no depth to leap to
     while solution.problem.depth < limit and solution.status is not Status.INTERRUPTED:
         deeper = problem.with_(depth=min(limit, solution.problem.depth + step))
+        start = solution.controls
+        if small_in_a_row and not leapt and deeper.depth < limit and _at_rest(solution, options):
+            leapt, deeper = True, problem.with_(depth=limit)
+            start, count = _with_tail_at_rest(deeper, solution, solver, rough, growth, report)
+            iterations += count
         tolerance = growth.tolerance if deeper.depth == limit else rough
-        found, rung, count = _climb(deeper, solution, solver, tolerance, growth, rng, report)
+        found, rung, count = _climb(deeper, solution, start, solver, tolerance, growth, rng, report)
         iterations += count
         rungs.append(rung)
         sentence = f"gain over idling {rung.gain:.2e}" + (", rejected once" * rung.rejected)
@@ -141,8 +152,28 @@ def gain_over_idling(shallow: Solution, deeper: Solution) -> float:
     return float(objective(deeper.problem, idle)) - deeper.report.objective
 
 
-def _climb(deeper, solution, solver, tolerance, growth, rng, report):
-    start = extend(deeper, solution.controls, rng, growth.append_scale)
+def _at_rest(solution: Solution, options: GainOptions) -> bool:
+    """Whether all samples are right, the last two steps of layers idle, and idling is u = 0."""
+    problem, controls = solution.problem, solution.controls
+    if problem.block == "double" or not problem.sigma.zero_at_zero:
+        return False
+    z = logits(problem, controls, solution.states[-1])
+    idles = idle_from(controls) <= problem.depth - 2 * options.step
+    return idles and bool(loss.is_right(z, problem.labels).all())
+
+
+def _with_tail_at_rest(deeper, solution, solver, tolerance, growth, report):
+    """Controls of the solved layers, optimal for `deeper` while all others idle; iterations."""
+    problem = solution.problem
+    idle = deeper.h * deeper.beta * (deeper.depth - problem.depth)
+    weighted = problem.with_(gamma=problem.gamma + idle)
+    found, count = _descend(weighted, solution.controls, solver, tolerance, growth, report)
+    return found.controls, count
+
+
+def _climb(deeper, solution, start, solver, tolerance, growth, rng, report):
+    """Solve at the new depth from `start` with layers near zero; judge it by its gain."""
+    start = extend(deeper, start, rng, growth.append_scale)
     found, count = _descend(deeper, start, solver, tolerance, growth, report)
     gain, rejected = gain_over_idling(solution, found), False
     rounding = 1e-12 * abs(found.report.objective)

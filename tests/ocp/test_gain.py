@@ -5,7 +5,7 @@ import problems
 import pytest
 
 from ocp import structured
-from ocp.continuation import extend
+from ocp.continuation import GrowthOptions, extend
 from ocp.gain import GainOptions, gain_over_idling, grow_by_gain
 from ocp.rollout import data_cost, objective
 from ocp.solution import Status
@@ -36,7 +36,8 @@ def test_a_worse_point_is_rejected_and_the_idle_extension_wins():
             start = extend(statement, start.layers(0, 1), np.random.default_rng(5), 3.0)
         return solver(statement, start, tolerance, report)
 
-    found, rungs = grow_by_gain(problem, spoils_its_first_deep_start, depth=8)
+    single = GainOptions(growth=GrowthOptions(append_scale=1e-6, trials=1))
+    found, rungs = grow_by_gain(problem, spoils_its_first_deep_start, depth=8, options=single)
     assert calls == [5, 8, 8]
     assert rungs[-1].rejected and rungs[-1].gain >= 0
     idle = extend(found.problem, found.controls.layers(0, 5), np.random.default_rng(0), 0.0)
@@ -58,6 +59,28 @@ def test_the_depth_asked_for_is_reached_and_steps_double_on_the_turnpike():
     assert found.problem.depth == 20 and found.status is Status.SOLVED
     steps = np.diff([r.depth for r in rungs])
     assert steps[0] == 3 and steps.max() > 3
+
+
+@pytest.mark.parametrize("scheme", ["euler", "rk4"])
+def test_on_the_turnpike_growth_leaps_to_the_depth_asked_for(scheme):
+    problem, calls = problems.blobs(3, 9, scheme=scheme), []
+
+    def records(statement, start, tolerance, report):
+        calls.append((statement.depth, statement.gamma, start))
+        return solver(statement, start, tolerance, report)
+
+    found, rungs = grow_by_gain(problem, records, depth=60)
+    assert found.problem.depth == 60 and found.status is Status.SOLVED and not rungs[-1].rejected
+    (K, gamma, _), (depth, _, start) = calls[-2:]
+    assert depth == 60 and K < 30
+    assert gamma == pytest.approx(problem.gamma + problem.h * (60 - K), rel=1e-15)
+    # the weighted shallow problem is the deep one with its tail at rest
+    head = start.layers(0, K)
+    weighted = float(objective(problem.with_(depth=K, gamma=gamma), head))
+    idle = extend(found.problem, head, np.random.default_rng(0), 0.0)
+    # sums of a hundred terms of order one
+    assert weighted == pytest.approx(float(objective(found.problem, idle)), rel=1e-13)
+    assert found.report.objective <= weighted
 
 
 @pytest.mark.parametrize("wrong", [{"first": 0}, {"step": 2.5}, {"small": 0.0}])
