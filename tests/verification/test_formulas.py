@@ -80,6 +80,14 @@ def test_dense_hessians_are_formed_up_to_400_mib():
     assert "7241 x 7241 entries, 0.4 GiB" in said[1]
 
 
+def test_dense_hessians_are_formed_up_to_a_work_of_4e12():
+    sizes = {"depth": 10, "width": 50}  # 20 d n_d N n^2 operations
+    for n_samples, beyond in ((8000, False), (8001, True)):
+        problem = types.SimpleNamespace(n_decision=1000, n_samples=n_samples, **sizes)
+        text = Facts.too_large.fget(types.SimpleNamespace(problem=problem))
+        assert text == ("the 1000 columns of the reduced Hessian cost 4e+12 operations" * beyond)
+
+
 def test_a_trace_has_the_data_cost_of_all_layers_but_the_last(tmp_path):
     write_trace(tmp_path / "t.safetensors")
     survey = TraceFacts(trace.load(tmp_path / "t.safetensors")).survey
