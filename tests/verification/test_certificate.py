@@ -636,3 +636,12 @@ def test_why_the_polish_fails_is_said_unless_the_hessian_is_flat(monkeypatch):
     assert certify_minimum(problem, flatten(u)).reason == "the steps wander"
     problem, u = solved(r=0.0)
     assert certify_minimum(problem, flatten(u)).reason != "the steps wander"
+
+
+def test_newton_steps_of_rounding_size_end_the_polish(monkeypatch):
+    model = ball_model.ball_model(small())
+    d = model.problem.n_decision
+    monkeypatch.setattr(krawczyk, "gradient", lambda *_: balls.exact(np.full(d, 2.0**-70)))
+    centre, reason = krawczyk.polish(model, balls.exact(np.zeros(d)), balls.exact(np.eye(d)), 128)
+    assert reason == ""
+    assert float(balls.magnitude(centre).max()) <= 2 * 2.0**-70

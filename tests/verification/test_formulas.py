@@ -11,7 +11,7 @@ from zoo import claimed
 from ocp import controls, trace
 from ocp.controls import flatten
 from ocp.files import TrainingFile
-from verification import across_depths, descent, hessian, statement, storage
+from verification import across_depths, descent, hessian, lanczos, statement, storage
 from verification.api import verify_content
 from verification.facts import HESSIAN_BYTES, Facts
 from verification.report import Finding, Report, Verdict
@@ -124,3 +124,11 @@ def test_a_report_is_restricted_by_check():
     entries = [Finding(name=n, verdict=Verdict.OBSERVED) for n in ("depth.used", "gap.lower_bound")]
     kept = Report(entries=tuple(entries)).select(["gap"]).entries
     assert [entry.name for entry in kept] == ["gap.lower_bound"]
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
+def test_the_rounding_of_a_ritz_value_is_relative_to_the_largest(size):
+    H = size * np.diag(np.arange(-5.0, 40.0))
+    ritz = lanczos.least_eigenvalue(lambda v: H @ v, 45, 12)
+    largest = max(abs(ritz.least), abs(ritz.largest))
+    assert ritz.rounding == pytest.approx(10 * 12 * np.finfo(float).eps * largest, rel=1e-12)
