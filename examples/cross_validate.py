@@ -8,18 +8,20 @@
 3. Layer by layer, the trained networks and the exact optimum take the same turnpike, or do not.
 
     python examples/cross_validate.py               under three minutes on two cores
-    python examples/cross_validate.py --steps 10000 --output long
-    python examples/cross_validate.py --ladder      depths 5 .. 40, tanh and relu
+    python examples/cross_validate.py --steps 30000 --output long
 
+`path_ladder.py` compares paths over a ladder of depths, tanh and relu.  Both sides start from
+random controls of standard deviation .1, as `spirals_ocp.py` does.
 Best known means the lowest value found by a multi-start; nothing here claims a global optimum.
 The parameter values are our choice.
 """
 
 import argparse
 import json
+import resource
 import sys
 import time
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -34,7 +36,7 @@ from threadpoolctl import threadpool_limits
 from ocp import console as show
 from ocp import datasets, files
 from ocp.atomic import check_writable, write_atomically
-from ocp.continuation import GrowthOptions, grow, smoothed_relu
+from ocp.continuation import GrowthOptions, grow
 from ocp.controls import Controls
 from ocp.figures import CLASS_COLOURS, STYLE
 from ocp.files import TrainingFile
@@ -46,7 +48,8 @@ from ocp.solvers import by_name
 from verification import optima, path_comparison
 from verification.crosscheck import crosscheck
 
-LADDER = (5, 10, 20, 40)
+#: standard deviation of the random controls that both sides start from
+START_SCALE = 0.1
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -56,10 +59,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("--starts", type=int, default=12, help="starts of the exact solver (12)")
     add("--seeds", type=int, default=10, help="networks to train (10)")
-    add("--steps", type=int, default=2500, help="steps of Adam, whole set (2500)")
-    add("--lr", type=float, default=1e-2, help="Adam's rate, decayed on half a cosine (1e-2)")
+    add("--steps", type=int, default=8000, help="steps of Adam, whole set (8000)")
+    add("--lr", type=float, default=3e-2, help="Adam's rate, decayed on half a cosine (3e-2)")
     add("--workers", type=int, default=2, help="processes, one thread each (2)")
-    add("--ladder", action="store_true", help="only the ladder of depths, tanh and relu")
     add("--output", type=Path, default=Path("output/cross_validate"))
     add("--quick", action="store_true", help="10 points a class, 6 layers: seconds, for a look")
     return parser.parse_args(arguments)
@@ -77,9 +79,10 @@ def exact_solver(problem: Problem, start: Controls, tolerance: float = 1e-8, rep
 
 
 def solve(problem: Problem, seed: int) -> Solution:
-    """One start of the exact solver: depth growth, then Newton to rounding."""
+    """One start of the exact solver, as `spirals_ocp.py` makes it, then Newton to rounding."""
+    options = GrowthOptions(start_scale=START_SCALE, trials=4)
     with threadpool_limits(1):
-        found = grow(problem, exact_solver, seed=seed)
+        found = grow(problem, exact_solver, seed=seed, options=options)
         return newton(problem, found.controls) if found.status is Status.SOLVED else found
 
 
@@ -89,7 +92,7 @@ def polish(problem: Problem, start: Controls) -> Controls:
 
 
 def train(problem: Problem, steps: int, lr: float, seed: int) -> Controls:
-    """Adam on the whole set from random controls of standard deviation .5."""
+    """Adam on the whole set from random controls."""
     import torch
 
     from nn_baseline.options import Options
@@ -99,7 +102,7 @@ def train(problem: Problem, steps: int, lr: float, seed: int) -> Controls:
 
     torch.set_num_threads(1)
     options = Options(epochs=steps, lr=lr, schedule="cosine", evaluate_every=0, seed=seed)
-    start = random_start(problem, np.random.default_rng([seed, 1]))
+    start = random_start(problem, np.random.default_rng([seed, 1]), START_SCALE)
     network = start_network(problem, options, start)
     train(network, options)
     return network.controls()
@@ -132,14 +135,14 @@ def three_programs(console: Console, problem: Problem, named: dict[str, Controls
 
 
 def gap_table(gaps: list[optima.Gap]) -> Table:
-    table = Table("seed", "J", "|g|", "above", "polished", "above", "moved", "optimum",
+    table = Table("seed", "J", "|g|", "above", "polished", "above", "moved", "nearest", "optimum",
                   title="Adam above the best known J, before and after polishing")  # fmt: skip
     for seed, g in enumerate(gaps):
         which = f"{g.optimum}: {g.symmetry}" if g.optimum >= 0 else "another"
         which += ", the best" if g.fell_into_best else ""
         cells = (str(seed), f"{g.objective:.4f}", f"{g.gradient:.0e}", f"{g.above_best:.1%}",
                  f"{g.polished_objective:.4f}", f"{g.polished_above_best:.1%}",
-                 f"{g.moved:.1f}", which)  # fmt: skip
+                 f"{g.moved:.1f}", f"{g.separation:.1e}", which)  # fmt: skip
         table.add_row(*cells)
     return table
 
@@ -148,21 +151,27 @@ def draw(best, trained, polished, names=("exact, best known", "trained", "traine
     """Stage cost, control norm and distance by layer, on one figure."""
     figure = Figure(figsize=(7.2, 2.6), layout="constrained")
     axes = figure.subplots(1, 3)
-    groups = (([best], names[0], CLASS_COLOURS[0], 1.8), (trained, names[1], CLASS_COLOURS[1], 0.7),
-              (polished, names[2], "0.5", 0.7))  # fmt: skip
-    for paths, label, colour, width in groups[::-1]:
+    groups = (
+        ([best], names[0], {"color": CLASS_COLOURS[0], "linewidth": 1.8}, "o"),
+        (trained, names[1], {"color": CLASS_COLOURS[1], "linewidth": 0.9, "linestyle": ":"}, "s"),
+        (polished, names[2], {"color": "0.55", "linewidth": 0.7}, "^"),
+    )
+    for paths, label, style, marker in groups[::-1]:
         for j, p in enumerate(paths):
-            style = {"color": colour, "linewidth": width, "label": label if j == 0 else None}
             axes[0].semilogy(p.stage_cost, **style)
-            axes[1].semilogy(np.maximum(p.control_norm, 1e-6), **style)
+            axes[1].semilogy(p.control_norm, **style)
+            # the label's line shows the marker of the entry layer
+            axes[1].plot([], [], marker=marker, markersize=3, label=None if j else label, **style)
             axes[2].semilogy(p.distance, **style)
             if p.entry < len(p.distance):
-                axes[2].plot(p.entry, p.distance[p.entry], "o", markersize=3, color=colour)
+                axes[2].plot(p.entry, p.distance[p.entry], marker, markersize=3.5,
+                             color=style["color"])  # fmt: skip
     for axis, title in zip(axes, ("stage cost $l_k$", "control norm $|u_k|$",
-                                  "distance (dot: entry layer)"),
+                                  "distance (mark: entry layer)"),
                            strict=True):  # fmt: skip
         axis.set(xlabel="layer $k$", title=title)
-    axes[1].legend(loc="lower left")
+    axes[1].set_ylim(bottom=max(1e-6, 0.5 * best.control_norm.min()))
+    figure.legend(loc="outside upper center", ncols=3)
     return figure
 
 
@@ -171,110 +180,89 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     figure.savefig(folder / f"{name}.png")
 
 
-def validate(options: argparse.Namespace, console: Console, pool: Executor) -> dict:
-    """Solve, train, compare and polish; returns the record that is written."""
-    problem = statement(options.quick)
-    begun = time.perf_counter()
-    training = [pool.submit(train, problem, options.steps, options.lr, seed)
-                for seed in range(options.seeds)]  # fmt: skip
-    starts = [s for s in pool.map(partial(solve, problem), range(options.starts))
-              if s.status is Status.SOLVED]  # fmt: skip
+def gathered(console: Console, what: str, jobs: list[Future]) -> list:
+    """Wait for the jobs, saying how many are done."""
+    for done, _ in enumerate(as_completed(jobs), start=1):
+        if done % 4 == 0 or done == len(jobs):
+            console.print(f"{what}: {done} of {len(jobs)}", highlight=False)
+    return [job.result() for job in jobs]
+
+
+def compute(options: argparse.Namespace, console: Console, pool: Executor, problem: Problem):
+    """Return the distinct optima with how often each was found, networks, gaps, polished ones."""
+    submit = lambda function, seeds: [pool.submit(function, seed) for seed in range(seeds)]  # noqa: E731
+    solving = submit(partial(solve, problem), options.starts)
+    training = submit(partial(train, problem, options.steps, options.lr), options.seeds)
+    starts = [s for s in gathered(console, "exact starts", solving) if s.status is Status.SOLVED]
     if not starts:
         raise ValueError("no start of the exact solver was SOLVED; wanted at least one")
     groups = optima.distinct(problem, [s.controls for s in starts])
-    known = [starts[members[0]].controls for members in groups]
-    best = starts[groups[0][0]]
-    console.print(f"exact: {len(starts)} of {options.starts} starts solved, {len(known)} distinct"
-                  f" optima up to symmetry, best J = {best.report.objective:.6f}")  # fmt: skip
-    networks = [future.result() for future in training]
-    judge = partial(judged, problem, known=known)
-    results = list(pool.map(judge, networks))
-    gaps = [found for found, _ in results]
+    known = [(starts[members[0]], len(members)) for members in groups]
+    console.print(
+        f"exact: {len(starts)} of {options.starts} starts solved, {len(known)} distinct optima"
+        f" up to symmetry, best J = {known[0][0].report.objective:.6f}"
+    )
+    networks = gathered(console, "networks trained", training)
+    judge = partial(judged, problem, known=[solution.controls for solution, _ in known])
+    results = gathered(console, "networks polished", [pool.submit(judge, u) for u in networks])
+    return known, networks, [found for found, _ in results], [u for _, u in results]
+
+
+def write_networks(folder: Path, exact: Solution, networks, polished) -> None:
+    files.save(folder / "exact.safetensors", exact.to_file())
+    for seed, (before, after) in enumerate(zip(networks, polished, strict=True)):
+        origin = {"producer": "nn_baseline", "optimizer": "adam", "seed": seed}
+        content = TrainingFile(problem=exact.problem, controls=before, origin=origin)
+        files.save(folder / f"adam_{seed}.safetensors", content)
+        content = TrainingFile(problem=exact.problem, controls=after)
+        files.save(folder / f"adam_{seed}_polished.safetensors", content)
+
+
+def validate(options: argparse.Namespace, console: Console, pool: Executor) -> dict:
+    """Solve, train, compare and polish; returns the record that is written."""
+    begun, problem = time.perf_counter(), statement(options.quick)
+    known, networks, gaps, polished = compute(options, console, pool, problem)
+    best = known[0][0]
     worst = three_programs(console, problem, {"exact": best.controls, "Adam, seed 0": networks[0]})
     console.print(gap_table(gaps))
-    files.save(options.output / "exact.safetensors", best.to_file())
-    for seed, controls in enumerate(networks):
-        content = TrainingFile(problem=problem, controls=controls, origin={
-            "producer": "nn_baseline", "optimizer": "adam", "seed": seed})  # fmt: skip
-        files.save(options.output / f"adam_{seed}.safetensors", content)
-        if not options.quick:
-            content = TrainingFile(problem=problem, controls=results[seed][1])
-            files.save(options.output / f"adam_{seed}_polished.safetensors", content)
+    write_networks(options.output, best, networks, polished)
     path = lambda u: path_comparison.path("", TrainingFile(problem=problem, controls=u))  # noqa: E731
-    exact = path(best.controls)
-    trained, polished = [path(u) for u in networks], [path(u) for _, u in results]
+    exact, before, after = path(best.controls), [*map(path, networks)], [*map(path, polished)]
     with mpl.rc_context(STYLE):
-        save(draw(exact, trained, polished), options.output, "paths")
-    before = np.array([g.above_best for g in gaps])
-    after = np.array([g.polished_above_best for g in gaps])
-    for name, gap in (("trained", before), ("polished", after)):
-        console.print(f"above the best known J, {name}: {gap.min():.1%} to {gap.max():.1%}, median"
-                      f" {np.median(gap):.1%}", highlight=False)  # fmt: skip
-    console.print(f"turnpike entry: exact layer {exact.entry}, trained layers"
-                  f" {sorted(p.entry for p in trained)}", highlight=False)  # fmt: skip
-    keys = ("objective", "gradient", "polished_objective", "polished_gradient", "moved",
-            "optimum", "best", "above_best", "polished_above_best", "fell_into_best")  # fmt: skip
+        save(draw(exact, before, after), options.output, "paths")
+    above = {
+        "trained": [g.above_best for g in gaps],
+        "polished": [g.polished_above_best for g in gaps],
+    }
+    summary = {name: np.quantile(gap, [0.0, 0.5, 1.0]).tolist() for name, gap in above.items()}
+    for name, (least, median, largest) in summary.items():
+        console.print(f"above the best known J, {name}: {least:.1%} to {largest:.1%}, median"
+                      f" {median:.1%}", highlight=False)  # fmt: skip
+    entry = {"exact": exact.entry, "trained": [p.entry for p in before],
+             "polished": [p.entry for p in after]}  # fmt: skip
+    console.print(
+        f"turnpike entry of {problem.depth} layers: exact {exact.entry}, trained"
+        f" {sorted(entry['trained'])}, polished {sorted(entry['polished'])}",
+        highlight=False,
+    )
+    keys = (
+        *("objective", "gradient", "polished_objective", "polished_gradient", "moved", "optimum"),
+        *("separation", "best", "above_best", "polished_above_best", "fell_into_best"),
+    )
     return {
         "steps": options.steps,
         "lr": options.lr,
+        "start_scale": START_SCALE,
+        "starts": options.starts,
         "best_objective": min(g.best for g in gaps),
-        "optima": [starts[members[0]].report.objective for members in groups],
-        "starts_at_each": [len(members) for members in groups],
+        "optima": [solution.report.objective for solution, _ in known],
+        "starts_at_each": [count for _, count in known],
         "largest_difference_of_three_programs": worst,
+        "above_best_least_median_largest": summary,
         "seeds": [{key: getattr(g, key) for key in keys} for g in gaps],
-        "entry": {
-            "exact": exact.entry,
-            "trained": [p.entry for p in trained],
-            "polished": [p.entry for p in polished],
-        },
+        "entry": entry,
         "seconds": time.perf_counter() - begun,
     }
-
-
-def rung(quick: bool, activation: str, steps: int, lr: float, depth: int):
-    """One depth of the ladder: the exact optimum (relu: of softplus, sharpness 1000) and Adam."""
-    problem = statement(quick, depth=depth, activation=activation)
-    with threadpool_limits(1):
-        if activation == "relu":
-            *_, exact, _ = smoothed_relu(problem, exact_solver, options=GrowthOptions(escapes=8))
-        else:
-            exact = grow(problem, exact_solver, seed=0)
-        trained = train(problem, steps, lr, 0)
-        path = lambda p, u: path_comparison.path("", TrainingFile(problem=p, controls=u))  # noqa: E731
-        return exact.status.name, path(exact.problem, exact.controls), path(problem, trained)
-
-
-def ladder(options: argparse.Namespace, console: Console, pool: Executor) -> dict:
-    """Depths 5 .. 40, exact against trained, tanh and relu."""
-    depths = LADDER[:2] if options.quick else LADDER
-    jobs = {(a, N): pool.submit(rung, options.quick, a, options.steps, options.lr, N)
-            for N in depths[::-1] for a in ("tanh", "relu")}  # fmt: skip
-    table = Table("activation", "N", "status", "J exact", "J trained", "entry exact", "trained",
-                  "used exact", "trained")  # fmt: skip
-    figure = Figure(figsize=(7.2, 4.6), layout="constrained")
-    axes, record = figure.subplots(2, 3), []
-    for row, activation in zip(axes, ("tanh", "relu"), strict=True):
-        for j, N in enumerate(depths):
-            status, exact, trained = jobs[activation, N].result()
-            cells = (activation, N, status, exact.objective, trained.objective, exact.entry,
-                     trained.entry, exact.used, trained.used)  # fmt: skip
-            table.add_row(*(f"{c:.4f}" if isinstance(c, float) else str(c) for c in cells))
-            record.append(dict(zip(("activation", "depth", "status", "exact", "trained",
-                                    "entry_exact", "entry_trained", "used_exact", "used_trained"),
-                                   cells, strict=True)))  # fmt: skip
-            for p, line in ((exact, "-"), (trained, ":")):
-                style = {"color": CLASS_COLOURS[j], "linestyle": line, "linewidth": 1.0}
-                row[0].semilogy(p.stage_cost, **style, label=f"N = {N}" if line == "-" else None)
-                row[1].semilogy(np.maximum(p.control_norm, 1e-6), **style)
-                row[2].semilogy(p.distance, **style)
-        for axis, title in zip(row, ("stage cost $l_k$", "control norm $|u_k|$", "distance"),
-                               strict=True):  # fmt: skip
-            axis.set(xlabel="layer $k$", title=f"{activation}: {title}")
-    axes[0, 0].legend()
-    console.print(table)
-    console.print("lines: exact; dots: Adam. relu: exact means softplus of sharpness 1000")
-    save(figure, options.output, "ladder")
-    return {"steps": options.steps, "ladder": record}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -288,13 +276,16 @@ def main(arguments: list[str] | None = None) -> int:
     check_writable(options.output)
     console = Console(soft_wrap=True)
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
-        if options.ladder:
-            with mpl.rc_context(STYLE):
-                record = ladder(options, console, pool)
-        else:
-            record = validate(options, console, pool)
-    name = "ladder.json" if options.ladder else "cross_validate.json"
-    write_atomically(options.output / name, json.dumps(record, indent=1).encode())
+        record = validate(options, console, pool)
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    record["cpu_seconds"] = sum(r.ru_utime + r.ru_stime for r in used)
+    console.print(
+        f"{record['seconds']:.0f} s, {record['cpu_seconds']:.0f} s of processor time in"
+        f" {options.workers} processes",
+        highlight=False,
+    )
+    content = json.dumps(record, indent=1).encode() + b"\n"
+    write_atomically(options.output / "cross_validate.json", content)
     console.print(f"written to {options.output}", highlight=False)
     return show.EXIT_OK
 

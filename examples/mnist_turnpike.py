@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -31,16 +32,19 @@ from nn_baseline.model import Network
 from nn_baseline.options import Options
 from nn_baseline.start import samples, start_network
 from nn_baseline.train import train
+from ocp import console as show
+from ocp.atomic import check_writable
 from ocp.problem import Problem
 
 DEPTH, WIDTH = 20, 64
 
 
-def main() -> None:
+def main() -> int:
     args = arguments()
     torch.set_num_threads(args.threads)
     console = Console(soft_wrap=True)
     args.output.mkdir(parents=True, exist_ok=True)
+    check_writable(args.output)
     images = data.load("mnist", args.data_dir) if args.data_dir else data.load("mnist5k")
     epochs = args.epochs or (2 if args.quick else 6 if args.data_dir else 40)
 
@@ -53,13 +57,14 @@ def main() -> None:
 
     deep = networks["stage cost"]
     held_out = samples(deep, *images.test)
-    found = [crop.compare(deep, deep, "full", range(DEPTH), *held_out)]
+    found, beside = [crop.compare(deep, deep, "full", range(DEPTH), *held_out)], {}
     for k in (10,) if args.quick else (3, 5, 8, 10):
         kept = crop.prefix(deep, k)
         found.append(crop.compare(deep, crop.keep(deep, kept), f"first {k}", kept, *held_out))
         shallow = crop.equal_budget_epochs(deep.problem, epochs, k)
         fresh = trained(statement(images, k, 1, args), shallow, args.seed)
         found.append(crop.compare(deep, fresh, f"fresh, {shallow} epochs", range(k), *held_out))
+        beside[k] = found[-1].accuracy
     console.print(crop_table(found))
 
     reference = None if args.embed else images.reference()
@@ -70,8 +75,9 @@ def main() -> None:
         test=images.test,
         reference=reference,
     )
-    figure(layers, args.output / "mnist_turnpike.png")
+    figure(layers, beside, args.output / "mnist_turnpike.png")
     console.print(f"checkpoint and figure are in {args.output}")
+    return show.EXIT_OK
 
 
 def arguments() -> argparse.Namespace:
@@ -85,18 +91,23 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--embed", action="store_true", help="keep all images in the checkpoint")
     parser.add_argument("--output", type=Path, default=Path("output/mnist"))
     parser.add_argument("--quick", action="store_true", help="a few epochs, one crop")
-    return parser.parse_args()
+    args = parser.parse_args()
+    for name, least in (("epochs", 0), ("threads", 1), ("seed", 0)):
+        if getattr(args, name) < least:
+            raise ValueError(f"--{name} is {getattr(args, name)}; wanted at least {least}")
+    return args
 
 
 def statement(images: data.Dataset, depth: int, beta: int, args: argparse.Namespace) -> Problem:
-    """The problem: images lifted to 64 coordinates, relu layers of step 0.5."""
-    E, e = initial_lift("gaussian", WIDTH, images.inputs, args.seed)
+    """The problem: images lifted to 64 principal coordinates, relu layers of step 1."""
+    values = images.inputs[:10_000] * images.scale + images.shift
+    E, e = initial_lift("principal", WIDTH, values, args.seed)
     C, c = initial_readout(images.n_classes, WIDTH, args.seed)
     return Problem(
         **images.statement(),
         depth=depth,
         width=WIDTH,
-        h=0.5,
+        h=1.0,
         activation="relu",
         p_d=args.p_d,
         r=args.r,
@@ -160,8 +171,8 @@ def crop_table(found: list[crop.Crop]) -> Table:
     return table
 
 
-def figure(layers: dict[str, Layers], path: Path) -> None:
-    """Control norm, data cost and accuracy against the layer, for both ways of training."""
+def figure(layers: dict[str, Layers], beside: dict[int, float], path: Path) -> None:
+    """Control norm, data cost and accuracy against the layer; accuracy of fresh networks."""
     fig, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
     for name, l in layers.items():
         k = np.arange(len(l.data_cost))
@@ -173,12 +184,14 @@ def figure(layers: dict[str, Layers], path: Path) -> None:
         ("control norm $|u_k|$", "data cost $F(x_k)$", "accuracy after layer k [%]"),
         strict=True,
     ):
-        axis.set(xlabel="layer k", title=title)
+        axis.set(xlabel="layer k", title=title, xticks=range(0, DEPTH + 1, 5))
         axis.grid(alpha=0.3)
-    axes[0].legend()
+    fresh = np.array(list(beside.values()))
+    axes[2].plot(list(beside), 100 * fresh, "kx", label="fresh network of depth k")
+    axes[2].legend(loc="lower right")
     fig.savefig(path, dpi=130)
     plt.close(fig)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(show.run(main))

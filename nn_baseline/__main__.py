@@ -40,9 +40,16 @@ _OPTIONS = {  # the fields of nn_baseline.options.Options
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence; the usage is for --help."""
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: {message}; --help shows the usage\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser; nothing heavy is imported for it."""
-    p = argparse.ArgumentParser(prog="python -m nn_baseline", description=__doc__)
+    p = _Parser(prog="python -m nn_baseline", description=__doc__)
     commands = p.add_subparsers(dest="command", required=True)
 
     c = commands.add_parser("fetch", help="download an image set, saying what and from where")
@@ -83,14 +90,19 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--keep", type=int, nargs="+", default=[], help="depths to keep")
     c.add_argument("--threshold", type=float, default=0.1, help="share of the largest norm [0.1]")
     c.add_argument("--fine-tune", type=int, default=0, help="epochs of further training")
-    c.add_argument("--lr", type=float, default=1e-3, help="for --fine-tune and --fresh [0.001]")
+    c.add_argument("--lr", type=float, default=None, help="for --fine-tune and --fresh")
     c.add_argument(
         "--fresh",
         type=int,
-        default=0,
         metavar="EPOCHS",
-        help="train a new network of"
-        " each depth for the multiply-adds of so many epochs of the full one",
+        help="beside each depth stands a new network, trained for the multiply-adds of so many"
+        " epochs of the full one; by default those that the file names; 0: none",
+    )
+    c.add_argument(
+        "--lift",
+        choices=("gaussian", "principal"),
+        default="gaussian",
+        help="a trained lift's start in the new networks",
     )
     c.add_argument("--output", help="write the prefix crop at the first depth of --keep")
 
@@ -106,6 +118,23 @@ def _file(c: argparse.ArgumentParser) -> None:
     c.add_argument("--json", help="write the numbers here as well")
 
 
+def _sentence(error: Exception) -> str:
+    """Return one line; raise what is no fault of the input or of the machine's memory."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    text = " ".join(str(error).split())
+    if isinstance(error, RuntimeError):  # torch has no exception of its own for it on a CPU
+        if "allocate" in text or "out of memory" in text:
+            text = f"not enough memory ({text[:200]})"
+        elif "overflow" in text:
+            text = f"a number is too large for the dtype ({text[:200]})"
+        else:
+            raise error
+    elif isinstance(error, MemoryError):
+        text = f"not enough memory ({text or 'no reason given'})"
+    return text
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit code."""
     args = parser().parse_args(arguments)
@@ -116,8 +145,8 @@ def main(arguments: list[str] | None = None) -> int:
             defaults = {name: default for name, (_, default, _) in _PROBLEM.items()}
             return commands.train(args, defaults, tuple(_OPTIONS))
         return getattr(commands, args.command)(args)
-    except (ValueError, OSError) as error:
-        print(f"nn_baseline {args.command}: {error}", file=sys.stderr)
+    except (ValueError, OSError, MemoryError, RuntimeError) as error:
+        print(f"nn_baseline {args.command}: {_sentence(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

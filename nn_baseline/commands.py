@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import signal
 import time
 from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from ocp import description, files
 from ocp.problem import Problem
@@ -20,14 +18,18 @@ from . import checkpoint, data, processes
 from . import crop as cropping
 from . import export as exporting
 from .ends import initial_lift, initial_readout
-from .evaluate import Layers, evaluate
+from .evaluate import evaluate
 from .fetch import fetch as fetch_files
 from .model import Network
 from .options import Options
+from .outputs import check_files, check_folder, write_json
 from .start import available_device, samples, start_network
+from .tables import crop_table, layer_table
 from .train import Progress, Status
 from .train import train as run_training
 
+#: of a file's own claim; longer trainings have to be asked for
+_MOST_EPOCHS = 1000
 _EXIT = {
     Status.FINISHED: 0,
     Status.EARLY_STOPPED: 0,
@@ -42,6 +44,9 @@ def fetch(args: argparse.Namespace) -> int:
 
 
 def train(args: argparse.Namespace, defaults: dict, option_keys: tuple[str, ...]) -> int:
+    check_folder(args.output, args.dataset)
+    if args.threads < 0:
+        raise ValueError(f"--threads is {args.threads}; wanted at least 0")
     if args.threads:
         torch.set_num_threads(args.threads)
     problem, file_options = _problem(args, defaults)
@@ -76,23 +81,37 @@ def train(args: argparse.Namespace, defaults: dict, option_keys: tuple[str, ...]
 
 
 def eval(args: argparse.Namespace) -> int:
+    check_files(args)
     network, content = checkpoint.load_training(args.file, args.data)
     console = Console(soft_wrap=True)
     tables = _layer_tables(console, network, _held_out(content))
-    if args.json:
-        Path(args.json).write_text(json.dumps(tables, indent=1) + "\n")
+    write_json(args.json, tables)
     return 0
 
 
 def crop(args: argparse.Namespace) -> int:
+    check_files(args, "output")
+    if not 0 <= args.threshold < 1:
+        raise ValueError(f"--threshold is {args.threshold}; wanted at least 0 and below 1")
+    for name in ("fine_tune", "fresh"):
+        if (getattr(args, name) or 0) < 0:
+            flag = "--" + name.replace("_", "-")
+            raise ValueError(f"{flag} is {getattr(args, name)}; wanted at least 0 epochs")
+    if args.lr is not None:
+        Options(lr=args.lr)
     network, content = checkpoint.load_training(args.file, args.data, dtype=torch.float32)
     console = Console(soft_wrap=True)
     inputs, labels = samples(network)
+    if args.fresh is None and (stored := _stored_options(content)) is not None:
+        args.fresh = stored.epochs
     held_out = _held_out(content)
     shown = samples(network, *held_out) if held_out is not None else (inputs, labels)
     chosen = slice(0, 4096)  # for the greedy choice: training samples, never the test set
     N = network.problem.depth
-    depths = args.keep or sorted({max(1, N // 4), max(1, N // 2), max(1, 3 * N // 4)})
+    depths = list(dict.fromkeys(args.keep))
+    depths = depths or sorted({max(1, N // 4), max(1, N // 2), max(1, 3 * N // 4)})
+    for k in depths:
+        cropping.prefix(network, k)  # refuses a depth that is not there before any work
     rows = [(f"threshold {args.threshold:g}", cropping.above_threshold(network, args.threshold))]
     for k in depths:
         rows.append((f"prefix {k}", cropping.prefix(network, k)))
@@ -102,20 +121,22 @@ def crop(args: argparse.Namespace) -> int:
         cut = cropping.keep(network, layers)
         found.append(cropping.compare(network, cut, kind, layers, *shown))
         if args.fine_tune:
-            run_training(cut, _short(args, args.fine_tune, len(labels)))
+            again = _again(content, args.fine_tune, args.lr or 1e-3)
+            run_training(cut, again)
             found.append(cropping.compare(network, cut, f"{kind} + tuned", layers, *shown))
+    if args.fresh is None:
+        console.print("the file does not say for how many epochs it was trained: --fresh EPOCHS")
     for k in depths if args.fresh else []:
         epochs = cropping.equal_budget_epochs(network.problem, args.fresh, k)
-        options = _short(args, epochs, len(labels))
-        fresh = start_network(_fresh_problem(network.problem, k), options)
+        console.print(f"training a new network of depth {k} for {epochs} epochs", highlight=False)
+        options = _again(content, epochs, args.lr)
+        fresh = start_network(_fresh_problem(network.problem, k, args.lift), options)
         run_training(fresh, options)
         kind = f"fresh {k}, {epochs} epochs"
         found.append(cropping.compare(network, fresh, kind, range(k), *shown))
     name = "held-out" if held_out is not None else "training"
-    console.print(_crop_table(found, f"Crops of {args.file}, on {len(shown[1])} {name} samples"))
-    if args.json:
-        text = json.dumps([dataclasses.asdict(c) for c in found], indent=1)
-        Path(args.json).write_text(text + "\n")
+    console.print(crop_table(found, f"Crops of {args.file}, on {len(shown[1])} {name} samples"))
+    write_json(args.json, [dataclasses.asdict(c) for c in found])
     if args.output:
         cut = cropping.keep(network, cropping.prefix(network, depths[0]))
         origin = {"options": {"cropped_from": content.sha256, "kept": depths[0]}}
@@ -127,6 +148,7 @@ def crop(args: argparse.Namespace) -> int:
 
 
 def export(args: argparse.Namespace) -> int:
+    check_files(args, "output")
     network, _ = checkpoint.load_training(args.file, args.data)
     sha256 = exporting.network_trace(args.output, network, *samples(network))
     Console(soft_wrap=True).print(f"stage trace {sha256[:12]} is in {args.output}")
@@ -147,7 +169,7 @@ def _problem(args: argparse.Namespace, defaults: dict) -> tuple[Problem, dict]:
         problem = problem.with_(**given) if given else problem
     else:
         dataset = data.load(args.dataset, args.data_dir)
-        if args.split:
+        if args.split is not None:
             dataset = dataset.tuning_split(args.split)
         problem = problem_of(dataset, args, defaults | given)
         test, reference = dataset.test, None if args.embed else dataset.reference()
@@ -235,7 +257,7 @@ def _layer_tables(console: Console, network: Network, test) -> dict:
     shown = {"training": evaluate(network, *samples(network))}
     if test is not None:
         shown["held-out"] = evaluate(network, *samples(network, *test))
-    console.print(_layer_table(shown))
+    console.print(layer_table(shown))
     for name, layers in shown.items():
         console.print(
             f"{name}: objective {layers.objective:.8g}, accuracy"
@@ -248,70 +270,48 @@ def _layer_tables(console: Console, network: Network, test) -> dict:
     }
 
 
-def _layer_table(shown: dict[str, Layers]) -> Table:
-    first = next(iter(shown.values()))
-    table = Table(title="Layer by layer")
-    for heading in ("layer k", "|u_k|", "stage cost l_k"):
-        table.add_column(heading, justify="right")
-    for name in shown:
-        table.add_column(f"data cost, {name}", justify="right")
-        table.add_column(f"accuracy, {name} [%]", justify="right")
-    N = len(first.control_norm)
-    for k in range(N + 1):
-        own = (f"{first.control_norm[k]:.4g}", f"{first.stage_cost[k]:.5g}") if k < N else ("", "")
-        cells = [
-            text
-            for layers in shown.values()
-            for text in (f"{layers.data_cost[k]:.5g}", f"{100 * layers.accuracy[k]:.2f}")
-        ]
-        table.add_row(str(k), *own, *cells)
-    return table
-
-
-def _crop_table(found: list[cropping.Crop], title: str) -> Table:
-    full = found[0]
-    table = Table(title=title)
-    for heading in (
-        *("network", "layers", "max |dz|", "flipped", "accuracy [%]", "lost [points]"),
-        *("work saved [%]", "parameters saved [%]", f"ms for {full.batch}"),
-    ):
-        table.add_column(heading, justify="right")
-    for c in found:
-        table.add_row(
-            c.kind,
-            str(len(c.layers)),
-            f"{c.logit_change:.3g}",
-            f"{c.flipped}/{c.samples}",
-            f"{100 * c.accuracy:.2f}",
-            f"{100 * c.lost_accuracy:+.2f}",
-            f"{100 * (1 - c.multiply_adds / full.multiply_adds):.0f}",
-            f"{100 * (1 - c.parameters / full.parameters):.0f}",
-            f"{1e3 * c.latency:.2f}",
-        )
-    return table
-
-
 def _batch_size(n_samples: int) -> int:
     return 128 if n_samples >= 1000 else 0
 
 
-def _short(args: argparse.Namespace, epochs: int, n_samples: int) -> Options:
-    return Options(
-        lr=args.lr,
-        schedule="cosine",
+def _stored_options(content) -> Options | None:
+    """Return the options that a file was trained with, if it names them; they are not trusted."""
+    stored = content.origin.get("options")
+    if not isinstance(stored, dict) or "epochs" not in stored:
+        return None
+    try:
+        options = Options(**{k: v for k, v in stored.items() if k in Options.__slots__})
+        options.fits(content.problem.n_samples)
+    except (ValueError, TypeError):
+        return None
+    return options if options.epochs <= _MOST_EPOCHS else None
+
+
+def _again(content, epochs: int, lr: float | None) -> Options:
+    """Return options to train with as the file's network was, for another number of epochs."""
+    n = content.problem.n_samples
+    options = _stored_options(content) or Options(
+        lr=1e-3, schedule="cosine", batch_size=_batch_size(n)
+    )
+    return dataclasses.replace(
+        options,
         epochs=epochs,
-        batch_size=_batch_size(n_samples),
-        evaluate_every=0,
+        lr=lr or options.lr,
+        device="cpu",
         dtype="float32",
+        evaluate_every=0,
+        patience=0,
     )
 
 
-def _fresh_problem(problem: Problem, depth: int) -> Problem:
+def _fresh_problem(problem: Problem, depth: int, lift: str) -> Problem:
     """The same problem at another depth, with trained ends back at a start of their own."""
     changes: dict = {"depth": depth}
     if "lift" in problem.trained:
         values = problem.inputs[:10_000]
-        E, e = initial_lift("gaussian", problem.width, values)
+        if values.dtype.kind == "u":
+            values = values * problem.input_scale + problem.input_shift
+        E, e = initial_lift(lift, problem.width, values)
         changes |= {"lift_weight": E, "lift_bias": e}
     if "readout" in problem.trained:
         C, c = initial_readout(problem.n_classes, problem.width)

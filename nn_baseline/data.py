@@ -42,6 +42,8 @@ MD5 = {
 }
 EMBEDDED = ("digits", "mnist5k")
 NAMES = (*datasets.GENERATORS, *EMBEDDED, *MD5)
+#: a larger label is an identifier or an accident, and its readout would fill the memory
+MOST_CLASSES = 65_536
 #: our split of the sets that have none; a fixed order, not a choice of the user's
 _SPLIT_SEED = 20240520
 
@@ -65,6 +67,35 @@ class Dataset:
     scale: float | None = None
     shift: float | None = None
     inputs_file: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse, before any training, what no training file could hold at its end."""
+        if self.n_classes > MOST_CLASSES:
+            raise ValueError(
+                f"{self.name}: a label is {self.n_classes - 1}; wanted class numbers from 0 on, at"
+                f" most {MOST_CLASSES - 1}"
+            )
+        parts = {"": (self.inputs, self.labels)}
+        if self.test is not None:
+            parts["test_"] = self.test
+        for prefix, (x, y) in parts.items():
+            if x.ndim != 2 or y.shape != x.shape[:1] or x.shape[1] != self.inputs.shape[1]:
+                raise ValueError(
+                    f"{self.name}: {prefix}inputs and {prefix}labels have shapes {x.shape} and"
+                    f" {y.shape}; wanted one row a sample, as wide as inputs {self.inputs.shape},"
+                    " and one label each"
+                )
+            if not len(y):
+                raise ValueError(f"{self.name}: {prefix}inputs have no rows; wanted at least one")
+            if x.dtype.kind not in "fiu" or not np.isfinite(x).all():
+                raise ValueError(
+                    f"{self.name}: {prefix}inputs are {x.dtype}; wanted finite numbers"
+                )
+            if y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= self.n_classes:
+                raise ValueError(
+                    f"{self.name}: {prefix}labels are {y.dtype} from {y.min()} to {y.max()};"
+                    f" wanted integers in 0..{self.n_classes - 1}"
+                )
 
     @property
     def test(self) -> tuple[np.ndarray, np.ndarray] | None:
@@ -134,7 +165,7 @@ def load(name: str, data_dir: str | os.PathLike | None = None, **arguments) -> D
     if name in MD5:
         return _idx_folder(name, _folder(name, data_dir), MD5[name])
     path = Path(name)
-    if path.is_dir():
+    if name and path.is_dir():
         return _idx_folder(path.name, path, None)
     if path.suffix in (".npz", ".csv") and path.exists():
         return _own_file(path)
@@ -172,17 +203,16 @@ def _idx_folder(name: str, folder: Path, md5: tuple[str, ...] | None) -> Dataset
                 f"{folder}: {what} images and labels have shapes {images.shape} and"
                 f" {labels.shape}; wanted (n, ...) and (n,)"
             )
-    n_classes = int(y.max()) + 1
-    if ty.max() >= n_classes:
-        raise ValueError(f"{folder}: a test label is {ty.max()}; wanted 0..{n_classes - 1}")
+    if not y.size:
+        raise ValueError(f"{folder}: there are no training labels; wanted at least two classes")
     bytes_ = x.dtype == np.uint8
     return Dataset(
         name=name,
         inputs=x.reshape(len(x), -1),
-        labels=y.astype(np.int64),
+        labels=_as_int64(y),
         test_inputs=tx.reshape(len(tx), -1),
-        test_labels=ty.astype(np.int64),
-        n_classes=n_classes,
+        test_labels=_as_int64(ty),
+        n_classes=int(y.max()) + 1,
         scale=1 / 255 if bytes_ else None,
         shift=0.0 if bytes_ else None,
         inputs_file=paths[0],
@@ -213,29 +243,25 @@ def _own_file(path: Path) -> Dataset:
             test = {k: archive[k] for k in ("test_inputs", "test_labels") if k in archive.files}
         if len(test) == 1:
             raise ValueError(f"{path} holds {next(iter(test))} alone; wanted both or neither")
-    for which, values in (("labels", labels), ("test_labels", test.get("test_labels", labels))):
-        if values.dtype.kind not in "iu" or values.min() < 0:
-            raise ValueError(
-                f"{path}: {which} are {values.dtype} from {values.min()};"
-                " wanted integers of at least 0"
-            )
-    n_classes = int(labels.max()) + 1
-    if test and test["test_labels"].max() >= n_classes:
-        raise ValueError(
-            f"{path}: a test label is {test['test_labels'].max()}; wanted 0..{n_classes - 1}"
-        )
+    if labels.size == 0 or labels.dtype.kind not in "iu":
+        raise ValueError(f"{path}: labels are {labels.size} {labels.dtype}; wanted integers")
     bytes_ = inputs.dtype == np.uint8
-    flat = lambda a: a.reshape(len(a), -1)  # noqa: E731
+    flat = lambda a: a.reshape(len(a), -1) if a.ndim > 2 else a  # noqa: E731
     return Dataset(
-        name=path.stem,
+        name=str(path),
         inputs=flat(inputs),
-        labels=labels.astype(np.int64),
-        n_classes=max(2, n_classes),
+        labels=_as_int64(labels),
+        n_classes=max(2, int(labels.max()) + 1),
         test_inputs=flat(test["test_inputs"]) if test else None,
-        test_labels=test["test_labels"].astype(np.int64) if test else None,
+        test_labels=_as_int64(test["test_labels"]) if test else None,
         scale=1 / 255 if bytes_ else None,
         shift=0.0 if bytes_ else None,
     )
+
+
+def _as_int64(labels: np.ndarray) -> np.ndarray:
+    """Integers as int64; anything else as it is, for `Dataset` to refuse."""
+    return labels.astype(np.int64) if labels.dtype.kind in "iu" else labels
 
 
 def _digits() -> Dataset:

@@ -19,6 +19,8 @@ def initial_lift(
     inputs : (n, n_in) as numbers, only used by "principal"
     """
     n_in = inputs.shape[1]
+    if width < 1:
+        raise ValueError(f"width is {width}; wanted an integer of at least 1")
     if kind == "padding":
         return None, None
     rng = np.random.default_rng([seed, 1])  # not the stream of the layers' start

@@ -43,6 +43,8 @@ def fetch(name: str, folder: Path, say: Callable[[str], None]) -> None:
         data.load(name, folder)
         say(f"{folder} holds {name} already; its md5 sums are right")
         return
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--data-dir is {folder}, which is a file; wanted a folder")
     say(f"fetching {SOURCES[name]}")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:

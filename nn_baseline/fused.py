@@ -1,28 +1,37 @@
-"""All layers as one autograd node, and the loss at all of them as another: the training path.
+"""The whole objective as one autograd node: the training path.
 
-Autograd's bookkeeping of sixty small operations a pass costs as much as the arithmetic.  Here the
-stage points go into one buffer that the readout reads as it lies, the adjoint runs by hand as in
-the statement,
+Autograd's bookkeeping of sixty small operations a pass costs as much as the arithmetic, and a
+gradient that passes between two nodes may not be changed in place.  Here the stage points go into
+one buffer that the readout reads as it lies, softmax z - q comes with the value of the loss, and
+the adjoint runs by hand as in the statement,
 
     kappa_s = h w_s lambda_{k+1} + h a_{s+1} mu_{s+1},   zeta_s = sigma'(v_s) * W' kappa_s,
     mu_s = A' zeta_s + dJ/dX_s,   lambda_k = lambda_{k+1} + sum_s mu_s,
 
-and the gradients of all layers are one batched product.  `model.Network.path` is the same
-forward pass in plain operations; the tests hold both to the reference.
+into the buffer that holds the dJ/dX_s; the gradients of all layers are one batched product.
+`model.Network.path` and `data_costs` are the same in plain operations; the tests hold both to the
+reference.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+Sigma = Callable[[Tensor], Tensor]
+#: nodes a_s and weights w_s of a scheme
+Tableau = tuple[tuple[float, ...], tuple[float, ...]]
 
-class Layers(Function):
-    """x_0 (batch, n) -> the N S stage points and x_N, (N S + 1, batch, n), or x_N alone."""
+
+class WeightedCosts(Function):
+    """sum_j weights_j F(X_j), without the entropy of the targets, over the points that J charges.
+
+    These are the N S stage points and x_N, or x_N alone if there is one weight.
+    """
 
     @staticmethod
     def forward(
@@ -31,63 +40,48 @@ class Layers(Function):
         A: Tensor,
         b: Tensor,
         W: Tensor | None,
-        sigma: Callable[[Tensor], Tensor],
-        tableau: tuple[tuple[float, ...], tuple[float, ...]],
+        C: Tensor,
+        c: Tensor,
+        labels: Tensor,
+        sigma: Sigma,
+        tableau: Tableau,
         h: float,
-        all_points: bool,
+        weights: Sequence[float],
+        p_d: float,
     ) -> Tensor:
-        (nodes, weights), N = tableau, len(A)
-        S = len(nodes)
-        P = x.new_empty(N * S + 1, *x.shape)
-        V, Y = x.new_empty(N * S, *x.shape), []
-        points, pre = P.unbind(0), V.unbind(0)
-        points[0].copy_(x)
-        maps = [None] * N if W is None else W.unbind(0)
-        for k, (A_k, b_k, W_k) in enumerate(zip(A.unbind(0), b.unbind(0), maps, strict=True)):
-            start, following = points[k * S], points[(k + 1) * S]
-            K = None
-            for s, (a, w) in enumerate(zip(nodes, weights, strict=True)):
-                X, v = points[k * S + s], pre[k * S + s]
-                if s:
-                    torch.add(start, K, alpha=h * a, out=X)
-                torch.addmm(b_k, X, A_k.T, out=v)
-                y = sigma(v)
-                Y.append(y)
-                K = y if W_k is None else y @ W_k.T
-                if s == 0 and S > 1:
-                    step = K * w
-                elif S > 1:
-                    step.add_(K, alpha=w)
-                else:
-                    step = K
-            torch.add(start, step, alpha=h, out=following)
-        ctx.save_for_backward(P, V, A, W)
-        ctx.Y, ctx.sigma, ctx.tableau, ctx.h, ctx.all_points = Y, sigma, tableau, h, all_points
-        return P if all_points else P[-1:].clone()
+        P, V, Y = roll_out(x, A, b, W, sigma, tableau, h)
+        value, residual = weighted_loss(P[-len(weights) :], C, c, labels, weights, p_d)
+        ctx.save_for_backward(P, V, A, W, C, residual)
+        ctx.Y, ctx.sigma, ctx.tableau, ctx.h = Y, sigma, tableau, h
+        return value
 
     @staticmethod
     @once_differentiable
     def backward(ctx, upstream: Tensor):
-        P, V, A, W = ctx.saved_tensors
+        P, V, A, W, C, residual = ctx.saved_tensors
         (nodes, weights), h, N = ctx.tableau, ctx.h, len(A)
-        S = len(nodes)
+        S, n_points = len(nodes), residual.shape[1] // P.shape[1]
+        everywhere = n_points > 1
+        # dJ/dX of the charged points, which the adjoint then builds upon
+        mus = (residual.T @ (upstream * C)).view(n_points, *P.shape[1:]).unbind(0)
+        lam = mus[-1]
         Z = torch.empty_like(V)
+        # views once, not by indexing in the loop; a factor as a tensor, which a number would become
+        zetas, pre, maps = Z.unbind(0), V.unbind(0), A.unbind(0)
+        factors = [lam.new_tensor(h * w) for w in weights]
         kappas = None if W is None else torch.empty_like(V)
-        charged = upstream.unbind(0) if ctx.all_points else None
-        lam = upstream[-1].clone()
         for k in range(N - 1, -1, -1):
             mu, total = None, None
             for s in range(S - 1, -1, -1):
                 j = k * S + s
-                kappa = lam * (h * weights[s])
+                kappa = lam * factors[s]
                 if mu is not None:
                     kappa.add_(mu, alpha=h * nodes[s + 1])
                 if W is not None:
                     kappas[j] = kappa
                     kappa = kappa @ W[k]
-                zeta = pull_back(ctx.sigma, V[j], ctx.Y[j], kappa)
-                Z[j] = zeta
-                mu = zeta @ A[k] if charged is None else torch.addmm(charged[j], zeta, A[k])
+                pull_back(ctx.sigma, pre[j], ctx.Y[j], kappa, out=zetas[j])
+                mu = mus[j].addmm_(zetas[j], maps[k]) if everywhere else zetas[j] @ maps[k]
                 total = mu if total is None else total + mu
             lam = lam.add_(total)
         # (N, S batch, n): the sums over stages and samples are one batched product
@@ -95,58 +89,74 @@ class Layers(Function):
         dA = torch.bmm(rows(Z).mT, rows(P[:-1]))
         db = rows(Z).sum(dim=1)
         dW = None if W is None else torch.bmm(rows(kappas).mT, rows(torch.stack(ctx.Y)))
-        return lam, dA, db, dW, None, None, None, None
+        dC = dc = None
+        if ctx.needs_input_grad[4]:
+            dC = upstream * (residual @ P[-n_points:].view(-1, P.shape[-1]))
+            dc = upstream * residual.sum(dim=1)
+        return lam, dA, db, dW, dC, dc, *[None] * 6
 
 
-def pull_back(sigma: Callable, v: Tensor, y: Tensor, kappa: Tensor) -> Tensor:
-    """sigma'(v) * kappa, elementwise; y = sigma(v)."""
-    if sigma is torch.tanh:
-        return torch.ops.aten.tanh_backward(kappa, y)
-    if sigma is torch.relu:
-        return torch.ops.aten.threshold_backward(kappa, y, 0)
-    with torch.enable_grad():  # every activation by its own convention at kinks
-        v = v.detach().requires_grad_()
-        (zeta,) = torch.autograd.grad(sigma(v), v, kappa)
-    return zeta
+def roll_out(
+    x: Tensor, A: Tensor, b: Tensor, W: Tensor | None, sigma: Sigma, tableau: Tableau, h: float
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Return the N S stage points and x_N, (N S + 1, batch, n), all pre-activations and sigmas."""
+    (nodes, weights), N = tableau, len(A)
+    S = len(nodes)
+    P = x.new_empty(N * S + 1, *x.shape)
+    V, Y = x.new_empty(N * S, *x.shape), []
+    points, pre = P.unbind(0), V.unbind(0)
+    points[0].copy_(x)
+    maps = [None] * N if W is None else W.unbind(0)
+    for k, (A_k, b_k, W_k) in enumerate(zip(A.unbind(0), b.unbind(0), maps, strict=True)):
+        start, following = points[k * S], points[(k + 1) * S]
+        K = None
+        for s, (a, w) in enumerate(zip(nodes, weights, strict=True)):
+            X, v = points[k * S + s], pre[k * S + s]
+            if s:
+                torch.add(start, K, alpha=h * a, out=X)
+            torch.addmm(b_k, X, A_k.T, out=v)
+            y = sigma(v)
+            Y.append(y)
+            K = y if W_k is None else y @ W_k.T
+            if s == 0 and S > 1:
+                step = K * w
+            elif S > 1:
+                step.add_(K, alpha=w)
+            else:
+                step = K
+        torch.add(start, step, alpha=h, out=following)
+    return P, V, Y
 
 
-class WeightedLoss(Function):
-    """sum_j weights_j F(X_j) for stacked points X (points, batch, n), readout included.
+def weighted_loss(
+    X: Tensor, C: Tensor, c: Tensor, labels: Tensor, weights: Sequence[float], p_d: float
+) -> tuple[Tensor, Tensor]:
+    """Return sum_j weights_j (F(X_j) + H(q)) and its gradient in the logits, (n_c, points batch).
 
-    Two things make it cheap: softmax z - q, the gradient, is a by-product of the value; and the
-    logits are laid out classes first, (n_c, points, batch), which a CPU's softmax reads 17 times
-    faster than ten classes last.
+    The logits are laid out classes first, (n_c, points, batch), which a CPU's softmax reads 17
+    times faster than ten classes last.
     """
+    n_classes, (points, batch, n) = len(C), X.shape
+    q = X.new_full((n_classes, 1, batch), (1.0 - p_d) / (n_classes - 1))
+    q.scatter_(0, labels[None, None], p_d)
+    scale = X.new_tensor(weights)[:, None] / batch
+    qs = q * scale  # (n_c, points, batch)
+    z = torch.addmm(c[:, None], C, X.reshape(-1, n).T).view(n_classes, points, batch)
+    z.sub_(z.amax(dim=0))  # q sums to one: neither softmax nor value changes
+    e = z.exp()
+    total = e.sum(dim=0)
+    value = (total.log() * scale).sum() - torch.dot(z.view(-1), qs.view(-1))
+    return value, e.mul_(scale / total).sub_(qs).view(n_classes, points * batch)
 
-    @staticmethod
-    def forward(
-        ctx, X: Tensor, C: Tensor, c: Tensor, labels: Tensor, weights: list[float], p_d: float
-    ) -> Tensor:
-        n_classes, points, batch = len(C), X.shape[0], X.shape[1]
-        eps = (1.0 - p_d) / (n_classes - 1)
-        flat = X.reshape(points * batch, -1)
-        z = torch.addmm(c[:, None], C, flat.T).view(n_classes, points, batch)
-        log_p = torch.log_softmax(z, dim=0)
-        index = labels.expand(1, points, batch)
-        picked = log_p.gather(0, index)[0]
-        # q = eps everywhere and p_d - eps more on the true class
-        cross = (p_d - eps) * picked.sum(dim=1) + eps * log_p.sum(dim=(0, 2))
-        scale = X.new_tensor(weights) / batch
-        value = -(scale @ cross)
-        residual = log_p.exp_().sub_(eps)
-        residual.scatter_add_(0, index, residual.new_full((), eps - p_d).expand(index.shape))
-        residual = residual.mul_(scale[:, None]).view(n_classes, points * batch)
-        ctx.save_for_backward(residual, flat, C)
-        ctx.shape = X.shape
-        return value
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, upstream: Tensor):
-        residual, flat, C = ctx.saved_tensors
-        residual = residual * upstream  # (n_c, points * batch)
-        dX = (residual.T @ C).view(ctx.shape)
-        trained = ctx.needs_input_grad[1]
-        dC = residual @ flat if trained else None
-        dc = residual.sum(dim=1) if trained else None
-        return dX, dC, dc, None, None, None
+def pull_back(sigma: Sigma, v: Tensor, y: Tensor, kappa: Tensor, out: Tensor) -> None:
+    """Put sigma'(v) * kappa, elementwise, into out; y = sigma(v)."""
+    if sigma is torch.tanh:
+        torch.ops.aten.tanh_backward.grad_input(kappa, y, grad_input=out)
+    elif sigma is torch.relu:
+        torch.ops.aten.threshold_backward.grad_input(kappa, y, 0, grad_input=out)
+    else:
+        with torch.enable_grad():  # every activation by its own convention at kinks
+            v = v.detach().requires_grad_()
+            (zeta,) = torch.autograd.grad(sigma(v), v, kappa)
+        out.copy_(zeta)

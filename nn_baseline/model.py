@@ -27,7 +27,7 @@ from ocp.loss import entropy, soft_target
 from ocp.problem import SCHEMES, Problem
 
 from .activations import activation
-from .fused import Layers, WeightedLoss
+from .fused import WeightedCosts
 
 LAYER_PARTS = ("A", "b", "W")
 END_PARTS = ("lift_weight", "lift_bias", "readout_weight", "readout_bias")
@@ -170,13 +170,12 @@ class Network(nn.Module):
             batch on P processes passes m P / B, and the mean over processes is then J itself
         """
         problem = self.problem
-        points = Layers.apply(
-            *(self.lift(inputs), self.A, self.b, self.W, self.sigma),
-            *((self.nodes, self.weights), problem.h, problem.beta == 1),
-        )
         weights = [w * share for w in self.cost_weights()]
-        C, c = self.readout_weight, self.readout_bias
-        data = WeightedLoss.apply(points, C, c, labels, weights, problem.p_d)
+        data = WeightedCosts.apply(
+            *(self.lift(inputs), self.A, self.b, self.W),
+            *(self.readout_weight, self.readout_bias, labels),
+            *(self.sigma, (self.nodes, self.weights), problem.h, weights, problem.p_d),
+        )
         constant = sum(weights) * target_entropy(problem.n_classes, problem.p_d)
         return data - constant + self.penalty()
 

@@ -88,6 +88,8 @@ class Options:
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not number or not math.isfinite(value) or value < 0:
                 raise ValueError(f"{name} is {value!r}; wanted a finite number of at least 0")
+        if self.lr_end > 1:
+            raise ValueError(f"lr_end is {self.lr_end}; wanted a fraction of lr, at most 1")
         if self.lr == 0:
             raise ValueError("lr is 0; wanted a number above 0")
         for name, wanted in (("momentum", "sgd"), ("decoupled_decay", "adamw")):

@@ -28,12 +28,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from . import assembly_euler
 from .controls import Controls, ends, flatten, layer_size
 from .problem import Problem
 from .sweeps import Backward, Constants, Forward, backward, forward, prepare
 
-#: doubles in one (layers, samples, n, m) array of a chunk of samples: 2 MB, measured best
-CHUNK_DOUBLES = 1 << 18
+#: doubles in one (layers, samples, n, m) array of a chunk of samples: 1 MB, measured best
+CHUNK_DOUBLES = 1 << 17
+#: but at least so many samples: each chunk passes once over the d x d Hessian
+CHUNK_SAMPLES = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -64,12 +67,12 @@ def assembled_hessian(problem: Problem, controls: Controls) -> np.ndarray:
 def hessian(constants: Constants, sweep: Forward, adjoint: Backward) -> np.ndarray:
     """Return the Hessian at two sweeps, (d, d), symmetric to the last bit.
 
-    Memory: d^2, and a few times `CHUNK_DOUBLES` whatever the number of samples.
+    Memory: d^2 and the arrays of one chunk, whatever the number of samples.
     """
     problem = constants.problem
     d, n, n_d = problem.n_decision, problem.width, problem.n_samples
     H = np.zeros((d, d))
-    size = max(1, CHUNK_DOUBLES // (n * d))
+    size = max(CHUNK_SAMPLES, CHUNK_DOUBLES // (n * d))
     # equal chunks: a small last one would waste its overhead
     count = -(-n_d // size)
     for part in np.array_split(np.arange(n_d), count):
@@ -85,6 +88,10 @@ def _add_chunk(H, constants: Constants, sweep: Forward, adjoint: Backward, part:
     problem = constants.problem
     N, n, m = problem.depth, problem.width, layer_size(problem)
     losses = _loss_hessians(constants, sweep, part)
+    if assembly_euler.applies(problem):
+        S, G, Fx = assembly_euler.blocks(H, constants, sweep, adjoint, losses, part)
+        _combine(H, S, G, Fx, m, 0, N, to_end=False, to_start=False)
+        return
     layers = _layers(constants, sweep, adjoint, losses, part)
     P = losses[-1]
     C = np.empty_like(layers.Fx)
@@ -101,26 +108,31 @@ def _add_chunk(H, constants: Constants, sweep: Forward, adjoint: Backward, part:
     G = np.ascontiguousarray(G.transpose(1, 2, 0, 3)).reshape(samples, n, N * m)
     for k in range(N):
         H[k * m : (k + 1) * m, k * m : (k + 1) * m] += diagonal[k]
-    _combine(H, S, G, layers.Fx, m, 0, N)
+    _combine(H, S, G, layers.Fx, m, 0, N, to_end=False, to_start=True)
     _add_ends(H, constants, sweep, layers, P, G, part)
 
 
-def _combine(H, S, G, Fx, m: int, start: int, stop: int) -> np.ndarray:
+def _combine(
+    H, S, G, Fx, m: int, start: int, stop: int, *, to_end: bool, to_start: bool
+) -> np.ndarray | None:
     """Fill the blocks of a range of layers; return its transition Phi, (samples, n, n).
 
-    On return S and G of the range refer to its end and to its start.
+    On return S refers to the range's end if `to_end`, G to its start if `to_start`; what nobody
+    reads is not transported, and Phi is None where neither is.
     """
     if stop - start == 1:
         return Fx[start]
     middle = (start + stop) // 2
-    left = _combine(H, S, G, Fx, m, start, middle)
-    right = _combine(H, S, G, Fx, m, middle, stop)
+    left = _combine(H, S, G, Fx, m, start, middle, to_end=True, to_start=to_start)
+    right = _combine(H, S, G, Fx, m, middle, stop, to_end=to_end, to_start=True)
     one, two = slice(start * m, middle * m), slice(middle * m, stop * m)
     rows = S.shape[0] * S.shape[1]
     H[one, two] += S.reshape(rows, -1)[:, one].T @ G.reshape(rows, -1)[:, two]
-    S[:, :, one] = right @ S[:, :, one]
-    G[:, :, two] = left.mT @ G[:, :, two]
-    return right @ left
+    if to_end:
+        S[:, :, one] = right @ S[:, :, one]
+    if to_start:
+        G[:, :, two] = left.mT @ G[:, :, two]
+    return right @ left if to_end or to_start else None
 
 
 def _loss_hessians(constants: Constants, sweep: Forward, part: slice) -> np.ndarray:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +32,8 @@ class GrowthOptions:
     """How to grow.
 
     depths : increasing, ending at the problem's depth; None: 5, 8, 11, ...
-    start_scale : standard deviation of the random controls at the first depth
+    start_scale : standard deviation of the random controls at the first depth; small starts end
+        lower: 1.19 against 1.38 in the median of 10 seeds of the spirals at .1 and .5, one trial
     append_scale : standard deviation of the controls of new layers
     insert_at : where new layers go, None at the end, else before this layer
     trials : how many random starts are solved at the first two depths; the best one goes on.
@@ -43,10 +46,10 @@ class GrowthOptions:
     """
 
     depths: tuple[int, ...] | None = None
-    start_scale: float = 0.5
+    start_scale: float = 0.1
     append_scale: float = 1e-2
     insert_at: int | None = None
-    trials: int = 1
+    trials: int = 2
     intermediate_tolerance: float = 1e-6
     tolerance: float = 1e-8
     escapes: int = 5
@@ -169,11 +172,17 @@ def smoothed_relu(
     solver: Solver,
     *,
     sharpness: tuple[float, ...] = (10.0, 100.0, 1000.0),
+    ratio: float = 1.25,
+    path_depth: int | None = None,
     seed: int = 0,
     options: GrowthOptions | None = None,
     report: Report = silent,
 ) -> tuple[Solution, ...]:
     """Follow the minima of softplus with growing sharpness towards relu.
+
+    ratio : largest factor between one solve and the next.  From 10 to 100 at once a deep network
+        loses its minimum; in steps of 1.25 each solve takes ten to twenty iterations
+    path_depth : follow the path with so many layers, then grow each of its minima to full depth
 
     Returns the solutions for each sharpness, then the last controls judged as the relu problem:
     NONSMOOTH where pre-activations lie on kinks, as they do generically, never SOLVED there.
@@ -181,13 +190,30 @@ def smoothed_relu(
     if problem.activation != "relu":
         raise ValueError(f"activation is {problem.activation!r}; wanted 'relu'")
     options = options or GrowthOptions()
-    path: list[Solution] = []
-    for k in sharpness:
-        smooth = problem.with_(activation="softplus", shifted=True, sharpness=k)
-        if path:
-            path.append(solver(smooth, path[-1].controls, options.tolerance, report))
-        else:
-            path.append(grow(smooth, solver, seed=seed, options=options, report=report))
+    if not ratio > 1:
+        raise ValueError(f"ratio is {ratio!r}; wanted a number above 1")
+    depth = min(path_depth or problem.depth, problem.depth)
+    kind = {"activation": "softplus", "shifted": True, "sharpness": sharpness[0]}
+    smooth = problem.with_(**kind, depth=depth)
+    path = [grow(smooth, solver, seed=seed, options=options, report=report)]
+    for low, high in itertools.pairwise(sharpness):
+        last = path[-1]
+        steps = np.geomspace(low, high, 1 + max(1, math.ceil(math.log(high / low, ratio))))
+        for k in steps[1:]:
+            at_end = k == steps[-1]
+            smooth = smooth.with_(sharpness=high if at_end else float(k))
+            tolerance = options.tolerance if at_end else options.intermediate_tolerance
+            last = solver(smooth, last.controls, tolerance, report)
+            for _ in range(options.escapes):
+                if last.status is Status.SADDLE:
+                    last = escape(last, solver, report)
+            if last.status is Status.INTERRUPTED:
+                break
+        path.append(last)
+    if depth < problem.depth:
+        deep = lambda s: s.problem.with_(depth=problem.depth)  # noqa: E731
+        climb = functools.partial(grow, solver=solver, seed=seed, options=options, report=report)
+        path = [climb(deep(s), start=s.controls) for s in path]
     last = path[-1]
     facts = assess(problem, last.controls, options.tolerance)
     record = dataclasses.replace(

@@ -98,7 +98,9 @@ def _numpy_load(path: Path):
     try:
         return np.load(path, allow_pickle=False)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is no plain NumPy file: {error}") from None
+        # NumPy's own sentence advises to unpickle the file
+        reason = "pickled objects are never read" if "pickle" in str(error) else error
+        raise ValueError(f"{path} is no plain NumPy file: {reason}") from None
 
 
 def _npz(path: Path) -> dict[str, np.ndarray]:
@@ -109,11 +111,15 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
         try:
             return {name: archive[name] for name in archive.files}
         except (ValueError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path} is no plain NumPy file: {error}") from None
+            reason = "pickled objects are never read" if "pickle" in str(error) else error
+            raise ValueError(f"{path} is no plain NumPy file: {reason}") from None
 
 
 def _csv(path: Path) -> np.ndarray:
-    lines = [line for line in path.read_text().splitlines() if line.strip()]
+    try:
+        lines = [line for line in path.read_text().splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text file ({error.reason}); wanted CSV") from None
     if not lines:
         raise ValueError(f"{path} is empty; wanted one sample a row")
     try:

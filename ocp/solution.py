@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import importlib.metadata
 import platform
 from dataclasses import dataclass, field
@@ -160,11 +161,16 @@ def versions(*packages: str) -> dict[str, str]:
     """Return the versions of Python and of the named distributions, for the record."""
     found = {"python": platform.python_version()}
     for name in ("turnpike-ocp", "numpy", "scipy", *packages):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
+        found[name] = _version(name)
     return found
+
+
+@functools.cache  # a distribution's metadata takes 10 ms to parse, as long as ten Newton steps
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def _finite(value: object) -> object:

@@ -13,6 +13,7 @@ Reference: Hager, Runge-Kutta methods in optimal control, Numer. Math. 87 (2000)
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,7 @@ from ocp import loss
 from ocp.controls import Controls, ends, flatten
 from ocp.problem import SCHEMES, Problem
 
-from .states import Batch, Pass, batches, logits, propagate
+from .states import WORK, Batch, Pass, batches, logits, propagate
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -55,6 +56,7 @@ def multipliers(problem: Problem, controls: Controls, batch: Batch, run: Pass) -
                 slope = loss_slope(problem, controls, run.Y[k, s], batch)
                 mu = mu + (h * weights[s] * scale) * (slope @ C)
             costate[k] = costate[k] + mu
+    WORK["backward"] += N * len(batch.s)
     return Multipliers(costate=costate, kappa=kappa, zeta=zeta)
 
 
@@ -93,15 +95,21 @@ def gradient(problem: Problem, controls: Controls) -> tuple[np.ndarray, np.ndarr
 
 
 def gradient_and_costate_norms(
-    problem: Problem, controls: Controls
+    problem: Problem,
+    controls: Controls,
+    also: Callable[[Batch, Pass], None] = lambda batch, run: None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return `gradient` and, of the same pass, the norm of lambda_k over all samples, (N+1,)."""
+    """Return `gradient` and, of the same pass, the norm of lambda_k over all samples, (N+1,).
+
+    also : called with every batch and its states, for what else is to be read off this pass
+    """
     data, squares = np.zeros(problem.n_decision), np.zeros(problem.depth + 1)
     for batch in batches(problem, copies=3):
         run = propagate(problem, controls, batch)
         found = multipliers(problem, controls, batch, run)
         data += collect(problem, controls, batch, run, found)
         squares += (found.costate**2).sum(axis=(1, 2))
+        also(batch, run)
     return data + decay(problem, controls), data, np.sqrt(squares)
 
 

@@ -26,11 +26,15 @@ MINIMA = 3
 def phi(t: np.ndarray) -> np.ndarray:
     """e^-t + t - 1 >= 0, without cancellation near 0."""
     t = np.asarray(t, dtype=float)
-    series = np.zeros_like(t)
-    for m in range(10, 1, -1):  # (-t)^m / m!, Horner; the first term left out is below 1e-22
-        series = (1.0 + series) * (-t / m)
-    series = -t * series
-    return np.where(np.abs(t) < 0.05, series, np.expm1(-t) + t)
+    value = np.asarray(np.expm1(-t) + t)
+    near = np.abs(t) < 0.05
+    if near.any():
+        small = t[near]
+        series = np.zeros_like(small)
+        for m in range(10, 1, -1):  # (-t)^m / m!, Horner; the first term left out is below 1e-22
+            series = (1.0 + series) * (-small / m)
+        value[near] = -small * series
+    return value
 
 
 def closed_form(s: np.ndarray, n_classes: int, eps: float) -> np.ndarray:

@@ -7,7 +7,6 @@ import importlib
 import importlib.util
 import json
 import os
-import time
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -39,6 +38,8 @@ _OWN_ARITHMETIC = {
     "certificate": ("certificate", "certify"),
     "gap": ("lower_bound", "check_gap"),
 }
+#: checks that need the gradient: with them the survey costs no forward pass of its own
+_READ_THE_GRADIENT = {"statement", "first_order", "second_order", "diagnosis"}
 Content = TrainingFile | trace.Trace
 Progress = Callable[[str], None]
 
@@ -128,13 +129,15 @@ def _verify(
     subjects = [_subject(content, tolerance, certify, budget) for content in contents]
     entries: list[Entry] = []
     for name, facts in zip(names, subjects, strict=True):
-        begun = time.process_time()
+        facts.share_pass = not _READ_THE_GRADIENT.isdisjoint(chosen)
+        spent = large_curvature.Spent(facts)
         for check in chosen:
             progress(f"{name}: {check}" if several else check)
-            found = _run(check, facts, certify, progress)
+            with spent.on(check):
+                found = _run(check, facts, certify, progress)
             entries += [_at(entry, name) for entry in found] if several else found
         if facts.pass_seconds > 0 and facts.too_large:
-            found = large_curvature.cost(facts, time.process_time() - begun)
+            found = spent.finding()
             entries.append(_at(found, name) if several else found)
     if several and "turnpike" in chosen:
         progress("turnpike over all files")

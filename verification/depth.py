@@ -39,13 +39,12 @@ def check_depth(facts: Facts) -> list[Entry]:
             f" {layers.TOLERANCE:.0%} and flips nothing; the entry layer is {entry_layer(facts)}",
         )
     ]
+    idled, cropped = layers.idled_and_cropped_objectives(facts, k)
     if layers.idles(problem):
-        idled = layers.idled_objective(facts, k)
         lines.append(_effect("idled", layers.idled_change(facts, k), idled, J, k))
     else:
         lines.append(not_applicable("depth.idled", "u = 0 moves the states"))
     if k >= 1:
-        cropped = layers.cropped_objective(facts, k)
         lines.append(_effect("cropped", layers.cropped_change(facts, k), cropped, J, k))
     else:
         lines.append(not_applicable("depth.cropped", "a network needs one layer"))

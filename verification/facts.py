@@ -44,9 +44,12 @@ class Facts:
         if not budget >= 0.0:
             raise ValueError(f"the budget is {budget}; wanted a number of passes of at least 0")
         self.budget = budget
+        #: whether the survey is read off the pass that computes the gradient
+        self.share_pass = False
         #: processor seconds of one gradient, and of Lanczos, once they have run
         self.pass_seconds = float("nan")
-        self.lanczos_seconds = 0.0
+        self.lanczos_seconds, self.lanczos_steps = 0.0, 0
+        self.lanczos_work = {"forward": 0, "backward": 0}
 
     @property
     def problem(self) -> Problem:
@@ -58,7 +61,9 @@ class Facts:
 
     @cached_property
     def survey(self) -> states.Survey:
-        return states.survey(self.problem, self.controls)
+        if not self.share_pass:
+            return states.survey(self.problem, self.controls)
+        return self._gradient_and_survey[1].result()
 
     @cached_property
     def targets(self) -> Targets:
@@ -85,11 +90,25 @@ class Facts:
         return states.kinks(self.problem, self.controls, self.survey)
 
     @cached_property
-    def _gradients(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _gradient_and_survey(self) -> tuple:
+        """One pass for both; `pass_seconds` counts what the gradient alone would take."""
+        gathered, gathering = states.Gathering(self.problem, self.controls), 0.0
+
+        def also(batch: states.Batch, run: states.Pass) -> None:
+            nonlocal gathering
+            started = time.process_time()
+            if self.share_pass:
+                gathered.add(batch, run)
+            gathering += time.process_time() - started
+
         begun = time.process_time()
-        found = adjoint.gradient_and_costate_norms(self.problem, self.controls)
-        self.pass_seconds = time.process_time() - begun
-        return found
+        found = adjoint.gradient_and_costate_norms(self.problem, self.controls, also)
+        self.pass_seconds = time.process_time() - begun - gathering
+        return found, gathered
+
+    @property
+    def _gradients(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self._gradient_and_survey[0]
 
     @property
     def gradient(self) -> np.ndarray:

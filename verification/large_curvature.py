@@ -6,13 +6,15 @@ three.  Of a stationary file the result is a claim, of any other file a finding.
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 
 import numpy as np
 
 from ocp.controls import describe
 
-from . import hessian
+from . import hessian, states
 from .descent import descend_by_curvature
 from .facts import Facts
 from .lanczos import DELTA, SEED, Ritz, least_eigenvalue
@@ -28,7 +30,16 @@ def claim(facts: Facts) -> list[Entry]:
     """Return the claim on the curvature of a stationary file."""
     ritz = lanczos(facts)
     if ritz is None:
-        return [not_checked(CURVATURE, _no_budget(facts), "claim")]
+        nan = float("nan")
+        return [
+            Check(
+                name=CURVATURE,
+                measured=nan,
+                bound=nan,
+                relation=">",
+                undecidable=_no_budget(facts),
+            )
+        ]
     check = Check(
         name=CURVATURE,
         measured=ritz.least if ritz.least < 0 else ritz.interval[0],
@@ -57,23 +68,58 @@ def lanczos(facts: Facts) -> Ritz | None:
     problem, controls = facts.problem, facts.controls
     product = lambda d: hessian.products(problem, controls, d[None])[0]  # noqa: E731
     decided = lambda ritz: ritz.least < -ritz.rounding or ritz.interval[0] > ritz.rounding  # noqa: E731
-    begun = time.process_time()
+    begun, work = time.process_time(), dict(states.WORK)
     found = least_eigenvalue(product, problem.n_decision, steps, enough=decided)
     facts.lanczos_seconds = time.process_time() - begun
+    facts.lanczos_work = {way: states.WORK[way] - work[way] for way in work}
+    facts.lanczos_steps = found.steps
     return found
 
 
-def cost(facts: Facts, seconds: float) -> Finding:
-    """Say what judging a large file has cost, in gradient passes, measured in processor time."""
-    one = facts.pass_seconds
-    lanczos = facts.lanczos_seconds / one
-    return Finding(
-        name="cost.passes",
-        verdict=Verdict.OBSERVED,
-        measured=seconds / one - lanczos,
-        message=f"gradient passes without Lanczos, in processor time; Lanczos {lanczos:.1f} of a"
-        f" budget of {facts.budget:g}; a pass takes {one:.2g} s",
-    )
+class Spent:
+    """What judging a file costs, check by check: processor time, and passes counted exactly."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+        self.seconds: dict[str, float] = {}
+        self.counted = {"forward": 0, "backward": 0}
+
+    @contextlib.contextmanager
+    def on(self, check: str) -> Iterator[None]:
+        """Count what happens inside for `check`, less what Lanczos takes of it."""
+        facts = self.facts
+        time_before, lanczos_before = time.process_time(), facts.lanczos_seconds
+        work_before, lanczos_work = dict(states.WORK), facts.lanczos_work
+        yield
+        lanczos = facts.lanczos_seconds - lanczos_before
+        self.seconds[check] = time.process_time() - time_before - lanczos
+        for way in self.counted:
+            done = states.WORK[way] - work_before[way]
+            self.counted[way] += done - (facts.lanczos_work[way] - lanczos_work[way])
+
+    def finding(self) -> Finding:
+        """Say it in gradient passes, one being a forward and a backward pass over the data."""
+        facts, one = self.facts, self.facts.pass_seconds
+        size = facts.problem.n_samples * facts.problem.depth
+        forward, backward = (self.counted[way] / size for way in ("forward", "backward"))
+        dear = sorted(self.seconds.items(), key=lambda item: -item[1])[:3]
+        text = (
+            "gradient passes without Lanczos, in processor time"
+            f" ({', '.join(f'{name} {seconds / one:.1f}' for name, seconds in dear)});"
+            f" counted: {forward:.1f} forward, {backward:.1f} backward"
+        )
+        if facts.lanczos_steps:
+            lanczos = facts.lanczos_seconds / one
+            text += (
+                f"; Lanczos {lanczos:.1f} of a budget of {facts.budget:g},"
+                f" {lanczos / facts.lanczos_steps:.1f} a step"
+            )
+        return Finding(
+            name="cost.passes",
+            verdict=Verdict.OBSERVED,
+            measured=sum(self.seconds.values()) / one,
+            message=f"{text}; a pass takes {one:.2g} s",
+        )
 
 
 def _undecidable(facts: Facts, ritz: Ritz) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ocp import loss
-from ocp.problem import Problem
+from ocp.problem import SCHEMES, Problem
 
 from . import states
 from .facts import Facts
@@ -63,14 +63,26 @@ def logits_at(facts: Facts, k: int) -> np.ndarray:
     return result
 
 
-def idled_objective(facts: Facts, k: int) -> float:
-    """J with u_j = 0 for j >= k, evaluated."""
-    return states.objective(facts.problem, facts.controls.idled(k))
+def idled_and_cropped_objectives(facts: Facts, k: int) -> tuple[float, float]:
+    """J with u_j = 0 for j >= k, and J of the first k layers, evaluated in one pass.
 
-
-def cropped_objective(facts: Facts, k: int) -> float:
-    """J of the first k layers, evaluated, k >= 1."""
-    return states.objective(facts.problem.with_(depth=k), facts.controls.layers(0, k))
+    The idled network is rolled out whole; the cropped one is its first k layers.
+    """
+    problem, controls = facts.problem, facts.controls.idled(k)
+    weights = np.array(SCHEMES[problem.scheme][1])
+    costs = problem.h * states.regularisation(problem, controls)
+    final = np.zeros(2)  # F(x_k), F(x_N)
+    for batch in states.batches(problem):
+        run = states.propagate(problem, controls, batch)
+        share = 1.0 / problem.n_samples
+        z = states.logits(problem, controls, run.X[[k, -1]])
+        final += share * loss.soft_cross_entropy(z, batch.q).sum(axis=-1)
+        if problem.beta:
+            z = states.logits(problem, controls, run.Y)
+            costs += problem.h * share * (loss.soft_cross_entropy(z, batch.q).sum(-1) @ weights)
+    ends = states.ends_cost(problem, controls)
+    idled = float(costs.sum()) + problem.gamma * float(final[1]) + ends
+    return idled, float(costs[:k].sum()) + problem.gamma * float(final[0]) + ends
 
 
 def flips(z: np.ndarray, other: np.ndarray, labels: np.ndarray) -> np.ndarray:

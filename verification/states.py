@@ -25,6 +25,8 @@ BATCH_BYTES = 64 * 2**20
 #: logits of all layers are kept up to this size: several checks read them
 LOGITS_BYTES = 256 * 2**20
 KINK_TOLERANCE = 1e-9
+#: what this process has done so far, in layers times samples: forwards and backwards
+WORK = {"forward": 0, "backward": 0}
 #: pre-activations this small are listed by the survey, unless there are too many
 NEAR_KINK, LISTED = 1e-5, 10**6
 
@@ -108,6 +110,7 @@ def propagate(problem: Problem, controls: Controls, batch: Batch) -> Pass:
             value = sigma.derivatives(V[k, s], 0)[0]
             K[k, s] = value if controls.W is None else value @ controls.W[k].T
         X[k + 1] = X[k] + h * np.tensordot(weights, K[k], axes=1)
+    WORK["forward"] += N * m
     return Pass(X=X, Y=Y, V=V, K=K)
 
 
@@ -151,59 +154,82 @@ def objective(problem: Problem, controls: Controls) -> float:
 
 def survey(problem: Problem, controls: Controls) -> Survey:
     """Evaluate the file once and keep what the checks need."""
-    N, n_d = problem.depth, problem.n_samples
-    weights = np.array(SCHEMES[problem.scheme][1])
-    g, right = np.empty((N + 1, n_d)), np.empty((N + 1, n_d), dtype=bool)
-    final = np.empty((n_d, problem.n_classes))
-    fits = 8 * g.size * problem.n_classes <= LOGITS_BYTES
-    kept = np.empty((N + 1, n_d, problem.n_classes)) if fits else None
-    # of these activations only kinks matter: no part of theirs is flat but on purpose
-    has_flat_part = problem.activation not in ("identity", "relu", "leaky_relu")
-    euler = len(weights) == 1  # its only stage point is x_k
-    stage_cost, flat = np.zeros((N, len(weights))), np.zeros(N)
-    least, largest = np.inf, 0.0
-    near: list[np.ndarray] | None = None if problem.activation in activations.SMOOTH else []
-    steepest = 1.0 if problem.activation != "sigmoid" else 0.25
+    gathered = Gathering(problem, controls)
     for batch in batches(problem):
-        run = propagate(problem, controls, batch)
-        z = logits(problem, controls, run.X)
-        g[:, batch.rows] = loss.soft_cross_entropy(z, batch.q)
-        right[:, batch.rows] = loss.is_right(z, batch.labels)
-        final[batch.rows] = z[-1]
-        if kept is not None:
-            kept[:, batch.rows] = z
-        if euler:
-            at_stages = g[:-1, None, batch.rows]
+        gathered.add(batch, propagate(problem, controls, batch))
+    return gathered.result()
+
+
+class Gathering:
+    """A survey under way: batches are added as they pass through, whoever propagates them."""
+
+    def __init__(self, problem: Problem, controls: Controls) -> None:
+        self.problem, self.controls = problem, controls
+        N, n_d = problem.depth, problem.n_samples
+        stages = len(SCHEMES[problem.scheme][0])
+        self.g, self.right = np.empty((N + 1, n_d)), np.empty((N + 1, n_d), dtype=bool)
+        self.final = np.empty((n_d, problem.n_classes))
+        fits = 8 * self.g.size * problem.n_classes <= LOGITS_BYTES
+        self.kept = np.empty((N + 1, n_d, problem.n_classes)) if fits else None
+        # of these activations only kinks matter: no part of theirs is flat but on purpose
+        self.has_flat_part = problem.activation not in ("identity", "relu", "leaky_relu")
+        self.stage_cost, self.flat = np.zeros((N, stages)), np.zeros(N)
+        self.least, self.largest = np.inf, 0.0
+        smooth = problem.activation in activations.SMOOTH
+        self.near: list[np.ndarray] | None = None if smooth else []
+
+    def add(self, batch: Batch, run: Pass) -> None:
+        """Take what a batch shows."""
+        problem, rows = self.problem, batch.rows
+        z = logits(problem, self.controls, run.X)
+        self.g[:, rows] = loss.soft_cross_entropy(z, batch.q)
+        self.right[:, rows] = loss.is_right(z, batch.labels)
+        self.final[rows] = z[-1]
+        if self.kept is not None:
+            self.kept[:, rows] = z
+        if run.Y.shape[1] == 1:  # euler: its only stage point is x_k
+            at_stages = self.g[:-1, None, rows]
         else:
-            at_stages = loss.soft_cross_entropy(logits(problem, controls, run.Y), batch.q)
-        stage_cost += at_stages.sum(axis=-1) / n_d
+            at_stages = loss.soft_cross_entropy(logits(problem, self.controls, run.Y), batch.q)
+        self.stage_cost += at_stages.sum(axis=-1) / problem.n_samples
         size = np.abs(run.V)
-        least, largest = min(least, size.min()), max(largest, size.max())
-        if near is not None and sum(map(len, near)) < LISTED:
+        self.least, self.largest = min(self.least, size.min()), max(self.largest, size.max())
+        if self._lists_kinks:
             at = np.argwhere(size <= NEAR_KINK)
             value = size[tuple(at.T)]
-            at[:, 2] += batch.rows.start
-            near.append(np.column_stack([at, value]))
-        if has_flat_part:
+            at[:, 2] += rows.start
+            self.near.append(np.column_stack([at, value]))
+        if self.has_flat_part:
+            steepest = 1.0 if problem.activation != "sigmoid" else 0.25
             slope = np.abs(problem.sigma.derivatives(run.V, 1)[1])
-            flat += (slope < 1e-3 * steepest).mean(axis=(1, 2, 3)) * (len(batch.s) / n_d)
-    layer_cost = problem.beta * stage_cost @ weights + regularisation(problem, controls)
-    data_cost = g.mean(axis=1)
-    J = problem.h * float(layer_cost.sum()) + problem.gamma * float(data_cost[-1])
-    return Survey(
-        objective=J + ends_cost(problem, controls),
-        layer_cost=layer_cost,
-        data_cost=data_cost,
-        stage_data_cost=stage_cost,
-        g=g,
-        right=right,
-        final_logits=final,
-        least_preactivation=float(least),
-        largest_preactivation=float(largest),
-        saturated=flat,
-        logits=kept,
-        near_kinks=None if near is None or sum(map(len, near)) >= LISTED else np.concatenate(near),
-    )
+            share = len(batch.s) / problem.n_samples
+            self.flat += (slope < 1e-3 * steepest).mean(axis=(1, 2, 3)) * share
+
+    @property
+    def _lists_kinks(self) -> bool:
+        return self.near is not None and sum(map(len, self.near)) < LISTED
+
+    def result(self) -> Survey:
+        """Return the survey once all batches are in."""
+        problem, controls = self.problem, self.controls
+        weights = np.array(SCHEMES[problem.scheme][1])
+        layer_cost = problem.beta * self.stage_cost @ weights + regularisation(problem, controls)
+        data_cost = self.g.mean(axis=1)
+        J = problem.h * float(layer_cost.sum()) + problem.gamma * float(data_cost[-1])
+        return Survey(
+            objective=J + ends_cost(problem, controls),
+            layer_cost=layer_cost,
+            data_cost=data_cost,
+            stage_data_cost=self.stage_cost,
+            g=self.g,
+            right=self.right,
+            final_logits=self.final,
+            least_preactivation=float(self.least),
+            largest_preactivation=float(self.largest),
+            saturated=self.flat,
+            logits=self.kept,
+            near_kinks=np.concatenate(self.near) if self._lists_kinks else None,
+        )
 
 
 def kinks(problem: Problem, controls: Controls, found: Survey) -> tuple[int, str]:

@@ -83,6 +83,7 @@ class OneSample:
         self.pinv = np.linalg.pinv(targets.PC)
         self.rest = self.pinv @ (goal - goal.mean())  # a point of M_0
         self.start = self.rest + self.pinv @ w
+        self._idles: dict[float, float] = {}
 
     def distance(self, x: np.ndarray) -> np.ndarray:
         z = x @ self.C.T + self.c - np.log(self.q)
@@ -126,13 +127,20 @@ class OneSample:
             x = x + problem.h * step
         return total
 
+    def _idle(self, factor: float) -> float:
+        """What one layer collects with u = 0, computed once for each rate."""
+        if factor not in self._idles:
+            n, double = self.problem.width, self.problem.block == "double"
+            zero = np.zeros((1, (2 if double else 1) * n * n + n))
+            self._idles[factor] = float(self.supply(zero, 1, factor, self.rate))
+        return self._idles[factor]
+
     def collected(self, factor: float, N: int, optimise: bool) -> float:
         """Return the largest supply found in N layers; 0 for stopping at once is always there."""
         n, double = self.problem.width, self.problem.block == "double"
         m = (2 if double else 1) * n * n + n
-        zero = np.zeros((N, m))
         # u = 0 keeps the state: every layer collects the same
-        best = N * float(self.supply(zero[:1], 1, factor, self.rate))
+        best = N * self._idle(factor)
         if optimise:
             shape = (N, m)
             step = 1e-6 * np.eye(N * m).reshape(N * m, N, m)

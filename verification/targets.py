@@ -149,9 +149,14 @@ def log_mean_exp(v: np.ndarray, pi: np.ndarray) -> np.ndarray:
     """log E_pi e^v - E_pi v >= 0 over the last axis, without cancellation near v = 0."""
     d = v - (pi * v).sum(axis=-1, keepdims=True)
     top = d.max(axis=-1)
-    near = np.log1p((pi * alpha.phi(-np.minimum(d, 30.0))).sum(axis=-1))
-    far = np.log((pi * np.exp(d - top[..., None])).sum(axis=-1)) + top
-    return np.where(top < 30.0, near, far)
+    result = np.log1p((pi * alpha.phi(-np.minimum(d, 30.0))).sum(axis=-1))
+    far = ~(top < 30.0)
+    if far.any():
+        weight = np.broadcast_to(pi, d.shape)[far]
+        usual = np.log((weight * np.exp(d[far] - top[far][..., None])).sum(axis=-1)) + top[far]
+        result = np.where(far, np.nan, result)
+        result[far] = usual
+    return result
 
 
 def class_distances(problem: Problem) -> ClassDistances:

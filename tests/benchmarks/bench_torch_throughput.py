@@ -3,14 +3,16 @@
     python tests/benchmarks/bench_torch_throughput.py [--device cuda]
 
 20 layers of width 64 on samples of MNIST's shape (bytes at random: speed does not read them).
-Epochs of `nn_baseline.train` with beta = 1 and beta = 0, and of the obvious loop: a module a
-layer, readout and loss called after each.  The three take turns, so that a busy machine slows
-all of them; the median of the rounds is reported, process CPU time beside wall time.
+Steps of `nn_baseline.train` with beta = 1 and beta = 0, and of the obvious loop: a module a layer,
+readout and loss called after each.  All take turns step by step, in turned order, so that a busy
+machine slows all of them alike; a round is `--steps` steps of each.  Process CPU time decides,
+wall time stands beside it.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -24,8 +26,9 @@ from torch import nn
 
 from nn_baseline.ends import initial_lift, initial_readout
 from nn_baseline.options import Options
+from nn_baseline.processes import Processes
 from nn_baseline.start import start_network
-from nn_baseline.train import train
+from nn_baseline.train import _Run
 from ocp.problem import Problem
 
 RESULTS = Path(__file__).with_name("torch_throughput.json")
@@ -63,7 +66,7 @@ class Obvious(nn.Module):
 
 
 def ours(beta: int, trained: tuple[str, ...], args: argparse.Namespace, x, y):
-    """Return a function that trains one epoch."""
+    """Return a function that takes one training step."""
     E, e = initial_lift("gaussian", WIDTH, x)
     C, c = initial_readout(10, WIDTH)
     problem = Problem(
@@ -75,34 +78,42 @@ def ours(beta: int, trained: tuple[str, ...], args: argparse.Namespace, x, y):
     options = Options(
         epochs=1, batch_size=args.batch_size, dtype="float32", evaluate_every=0, device=args.device
     )
-    network = start_network(problem, options)
-    return lambda: train(network, options)
+    # the loop of `train`, one step at a time
+    run = _Run(start_network(problem, options), options, None, Processes.alone(), {})
+    order = run.order(0)
+
+    def step() -> None:
+        run.step(order)
+        run.counters.batch = (run.counters.batch + 1) % (len(run.edges) - 1)
+
+    return step
 
 
 def obvious(args: argparse.Namespace, x, y):
-    """Return a function that trains one epoch of the obvious loop."""
+    """Return a function that takes one step of the obvious loop."""
     model = Obvious().to(args.device)
     adam = torch.optim.Adam(model.parameters(), lr=1e-3)
     inputs = torch.tensor(x, device=args.device)
     labels = torch.tensor(y, device=args.device)
+    batches = itertools.cycle(torch.randperm(len(y), device=args.device).split(args.batch_size))
 
-    def epoch() -> None:
-        for batch in torch.randperm(len(y), device=args.device).split(args.batch_size):
-            adam.zero_grad()
-            loss = model(inputs[batch].float() / 255, labels[batch])
-            loss.backward()
-            adam.step()
-            loss.item()
+    def step() -> None:
+        batch = next(batches)
+        adam.zero_grad()
+        loss = model(inputs[batch].float() / 255, labels[batch])
+        loss.backward()
+        adam.step()
+        loss.item()
 
-    return epoch
+    return step
 
 
 def main() -> None:
     args = arguments()
     torch.set_num_threads(args.threads)
     rng = np.random.default_rng(0)
-    x = rng.integers(0, 256, (args.samples, 784), dtype=np.uint8)
-    y = rng.integers(0, 10, args.samples)
+    x = rng.integers(0, 256, (12_800, 784), dtype=np.uint8)
+    y = rng.integers(0, 10, len(x))
     everything = ("layers", "lift", "readout")
     runs = {
         "stage cost": ours(1, everything, args, x, y),
@@ -111,24 +122,25 @@ def main() -> None:
         "terminal loss only, fixed readout": ours(0, everything[:2], args, x, y),
         "obvious loop, stage cost": obvious(args, x, y),
     }
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
-    for round_ in range(args.rounds + 1):
-        for name, epoch in runs.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            epoch()
-            if round_:  # the first one warms up
-                times[name].append((time.perf_counter() - wall, time.process_time() - cpu))
-    scale = 60_000 / args.samples
+    rounds = [taken_in_turns(runs, args.steps) for _ in range(args.rounds + 1)][
+        1:
+    ]  # one to warm up
+    epoch = 60_000 / args.batch_size / args.steps
     table = {
         name: {
-            "wall_seconds_per_epoch": round(scale * statistics.median(w for w, _ in t), 3),
-            "cpu_seconds_per_epoch": round(scale * statistics.median(c for _, c in t), 3),
+            f"{clock}_seconds_per_epoch": round(
+                epoch * statistics.median(r[name][clock] for r in rounds), 3
+            )
+            for clock in ("wall", "cpu")
         }
-        for name, t in times.items()
+        for name in runs
     }
-    ratio = lambda a, b: round(  # noqa: E731
-        statistics.median(p[1] / q[1] for p, q in zip(times[a], times[b], strict=True)), 3
-    )
+
+    def ratio(a: str, b: str) -> dict[str, float | list[float]]:
+        """CPU time of a round over that of the same round: the median, and the middle half."""
+        low, middle, high = statistics.quantiles([r[a]["cpu"] / r[b]["cpu"] for r in rounds], n=4)
+        return {"median": round(middle, 3), "quartiles": [round(low, 3), round(high, 3)]}
+
     record = {
         "host": {
             "machine": platform.machine(),
@@ -149,11 +161,24 @@ def main() -> None:
         RESULTS.write_text(json.dumps(record, indent=1) + "\n")
 
 
+def taken_in_turns(runs: dict, steps: int) -> dict[str, dict[str, float]]:
+    """Take so many steps of each, one after the other; return the seconds of each."""
+    seconds = {name: {"wall": 0.0, "cpu": 0.0} for name in runs}
+    for i in range(steps):
+        # every other time backwards: what comes before a step is then as often the one as the other
+        for name in list(runs)[:: 1 if i % 2 else -1]:
+            wall, cpu = time.perf_counter(), time.process_time()
+            runs[name]()
+            seconds[name]["wall"] += time.perf_counter() - wall
+            seconds[name]["cpu"] += time.process_time() - cpu
+    return seconds
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--samples", type=int, default=12_800)
+    parser.add_argument("--steps", type=int, default=60, help="of each in a round")
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--write", action="store_true", help=f"into {RESULTS.name}")

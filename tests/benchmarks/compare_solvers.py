@@ -23,6 +23,8 @@ from pathlib import Path
 from ocp.atomic import write_atomically
 
 TOLERANCE = 1e-8
+#: variables up to which gradient and curvature are recomputed by automatic differentiation
+RECOMPUTED_UP_TO = 1500
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -119,7 +121,7 @@ def _solve(name: str, seed: int, folder: Path) -> None:
         "host": _host(),
     }
     write_atomically(folder / f"{name}-{seed}.json", json.dumps(row).encode())
-    if len(u) <= 300:
+    if len(u) <= RECOMPUTED_UP_TO:
         from torch_objective import recomputed
 
         J, gradient, curvature = recomputed(problem, u)

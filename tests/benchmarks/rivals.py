@@ -1,7 +1,8 @@
 """The methods of the comparison: each takes a problem, a seed and a tolerance.
 
-A method returns (controls, iterations, what it said).  Cold methods start from the same random
-controls of the seed at full depth; methods with growth from the same ones at depth 5.
+A method returns (controls, iterations, what it said).  All start from random controls of the seed
+with the standard deviation that is the default of growth: cold methods at full depth, the same
+controls for each of them; methods with growth from the same ones at depth 5.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 from ocp import continuation, fatrop, solvers
 from ocp.controls import Controls, flatten, random_start, unflatten
 from ocp.problem import Problem
+from ocp.solution import Status
 
 Result = tuple[Controls, int, str]
 
@@ -29,13 +31,16 @@ class Method:
     width: int = 3
 
 
-def grown(name: str, start_scale: float = 0.5, **options) -> object:
-    """Depth growth with a solver of the toolkit, one start a seed."""
+START_SCALE = continuation.GrowthOptions().start_scale
+
+
+def grown(name: str, start_scale: float = START_SCALE, trials: int = 2, **options) -> object:
+    """Depth growth with a solver of the toolkit; by default as the toolkit sets it."""
 
     def run(problem: Problem, seed: int, tolerance: float) -> Result:
         solver = solvers.by_name(name, options=options)
         growth = continuation.GrowthOptions(
-            tolerance=tolerance, restarts=0, start_scale=start_scale
+            tolerance=tolerance, restarts=0, start_scale=start_scale, trials=trials
         )
         found = continuation.grow(problem, solver, seed=seed, options=growth)
         return found.controls, found.report.iterations, found.status.name
@@ -47,9 +52,7 @@ def by_gain(problem: Problem, seed: int, tolerance: float) -> Result:
     """Growth whose steps in depth follow the gain over idling."""
     from ocp.gain import GainOptions, grow_by_gain
 
-    growth = continuation.GrowthOptions(
-        tolerance=tolerance, restarts=0, start_scale=0.1, append_scale=1e-6
-    )
+    growth = continuation.GrowthOptions(tolerance=tolerance, restarts=0, append_scale=1e-6)
     found, _ = grow_by_gain(
         problem,
         solvers.by_name("structured"),
@@ -58,6 +61,20 @@ def by_gain(problem: Problem, seed: int, tolerance: float) -> Result:
         options=GainOptions(growth=growth),
     )
     return found.controls, found.report.iterations, found.status.name
+
+
+def many(problem: Problem, seed: int, tolerance: float) -> Result:
+    """Sixty starts one after the other; the best is the answer, what it said counts the solved."""
+    solver = solvers.by_name("structured")
+    growth = continuation.GrowthOptions(tolerance=tolerance, restarts=0, trials=1)
+    found = [
+        continuation.grow(problem, solver, seed=1000 + 60 * seed + start, options=growth)
+        for start in range(60)
+    ]
+    solved = [solution for solution in found if solution.status is Status.SOLVED]
+    best = min(solved, key=lambda solution: solution.report.objective)
+    iterations = sum(solution.report.iterations for solution in found)
+    return best.controls, iterations, f"{len(solved)} of {len(found)} starts SOLVED"
 
 
 def cold(name: str, **options) -> object:
@@ -155,7 +172,7 @@ def torch_adam(problem: Problem, seed: int, tolerance: float) -> Result:
 
 
 def _start(problem: Problem, seed: int) -> Controls:
-    return random_start(problem, np.random.default_rng(seed))
+    return random_start(problem, np.random.default_rng(seed), START_SCALE)
 
 
 def _value(problem: Problem):
@@ -174,17 +191,30 @@ def _value(problem: Problem):
 TEXTBOOK = {"mumps_pivot_order": 7, "nlp_scaling_method": "gradient-based"}
 METHODS = {
     "structured-growth": Method(
-        title="structured, growth (the default)", run=grown("structured"), seeds=10
-    ),
-    "structured-growth-near": Method(
-        title="structured, growth from starts of scale 0.1",
-        run=grown("structured", start_scale=0.1),
+        title="structured, growth (the default: best of 2 shallow starts)",
+        run=grown("structured"),
         seeds=10,
     ),
-    "ipopt-growth-near": Method(
-        title="(b) IPOPT, growth from starts of scale 0.1, QAMD",
-        run=grown("ipopt", start_scale=0.1),
-        seeds=3,
+    "structured-growth-4": Method(
+        title="structured, growth, best of 4 shallow starts",
+        run=grown("structured", trials=4),
+        seeds=10,
+    ),
+    "structured-many": Method(
+        title="structured, 60 starts one after the other, the best", run=many, seeds=3
+    ),
+    "structured-growth-1": Method(
+        title="structured, growth, one start", run=grown("structured", trials=1), seeds=10
+    ),
+    "structured-growth-far": Method(
+        title="structured, growth, one start of scale 0.5",
+        run=grown("structured", start_scale=0.5, trials=1),
+        seeds=10,
+    ),
+    "ipopt-growth-far": Method(
+        title="IPOPT, growth, one start of scale 0.5, MUMPS with QAMD",
+        run=grown("ipopt", start_scale=0.5, trials=1),
+        seeds=10,
     ),
     "structured-cold": Method(title="structured, cold", run=cold("structured"), seeds=10),
     "ipopt-growth": Method(
@@ -193,7 +223,7 @@ METHODS = {
     "ipopt-growth-default": Method(
         title="(b) IPOPT, the same growth, MUMPS as IPOPT sets it",
         run=grown("ipopt", **TEXTBOOK),
-        seeds=10,
+        seeds=3,
     ),
     "ipopt-cold": Method(
         title="(a) textbook: multiple shooting, IPOPT + MUMPS, cold",
@@ -218,10 +248,10 @@ METHODS = {
         seeds=10,
         points_per_class=49,
     ),
-    "structured-gain-1940": Method(
-        title="structured, growth by gain, 1940 points",
-        run=by_gain,
-        seeds=3,
+    "structured-growth-1940": Method(
+        title="structured, growth, 1940 points",
+        run=grown("structured"),
+        seeds=5,
         points_per_class=970,
     ),
     "structured-gain-100": Method(

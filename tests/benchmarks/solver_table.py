@@ -6,6 +6,8 @@ import json
 import statistics
 from pathlib import Path
 
+from solver_targets import solved, target_lines
+
 from ocp.atomic import write_atomically
 
 #: what the statement and the cold textbook are compared with
@@ -24,9 +26,9 @@ def write_table(folder: Path, methods: dict) -> None:
         " child process with one thread, tolerance 1e-8 on max abs dJ/du.  194 points, N = 20,"
         " n = 3 unless the row says otherwise.  CPU seconds of the solve alone (the machine was"
         " shared, so wall seconds count other work too); gradient and least curvature recomputed"
-        " by PyTorch's automatic differentiation from the statement (up to 300 variables; beyond,"
-        " solved means the solver's own verdict).  Medians are over the rows that ended; a row over"
-        " its limit of wall seconds is listed, counts as not solved, and would only raise them.",
+        " by PyTorch's automatic differentiation from the statement.  Medians are over the rows"
+        " that ended; a row over its limit of wall seconds is listed, counts as not solved, and"
+        " would only raise them.",
         "",
         f"Host: {done[0]['host']}.  Versions: "
         + ", ".join(f"{k} {v}" for k, v in done[0]["versions"].items()),
@@ -38,6 +40,7 @@ def write_table(folder: Path, methods: dict) -> None:
     ]
     for name, found in rows.items():
         lines.append(_median_line(methods[name].title, found))
+    lines += ["", "## Targets", "", *target_lines(rows)]
     lines += ["", "## Ratios of median CPU seconds", "", *_ratios(rows, methods)]
     lines += [
         "",
@@ -63,22 +66,16 @@ def _median_line(title: str, rows: list[dict]) -> str:
     ended = [r for r in rows if "seconds" in r]
     if not ended:
         return f"| {title} | 0 of {len(rows)} | {rows[0]['failure']} | | | | |"
-    solved = sum(_solved(r) for r in ended)
+    good = sum(solved(r) for r in ended)
     medians = [statistics.median(r[k] for r in ended) for k in ("cpu_seconds", "seconds")]
     objectives = [r["objective"] for r in ended if "objective" in r]
     values = ", ".join(f"{J:.3f}" for J in objectives)
     middle = f"{statistics.median(objectives):.4f}" if objectives else ""
     iterations = statistics.median(r["iterations"] for r in ended)
     return (
-        f"| {title} | {solved} of {len(rows)} | {medians[0]:.2f} | {medians[1]:.2f}"
+        f"| {title} | {good} of {len(rows)} | {medians[0]:.2f} | {medians[1]:.2f}"
         f" | {iterations:.0f} | {middle} | {values} |"
     )
-
-
-def _solved(row: dict) -> bool:
-    if "grad_inf_norm" not in row:
-        return row["said"] == "SOLVED"
-    return row["grad_inf_norm"] <= 1e-8 and row["min_curvature"] > 0
 
 
 def _ratios(rows: dict, methods: dict) -> list[str]:

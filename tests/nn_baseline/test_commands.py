@@ -1,5 +1,6 @@
 """The command line: tables, exit codes, one clear sentence on bad input."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -72,6 +73,31 @@ def test_a_training_is_trained_shown_cropped_and_exported(tmp_path, capsys):
     assert (tmp_path / "trace").exists()
 
 
+def test_a_crop_has_a_fresh_network_of_its_depth_beside_it_unless_told_otherwise(tmp_path, capsys):
+    assert train(tmp_path / "run") == 0
+    file, numbers = tmp_path / "run" / checkpoint.TRAINING_FILE, tmp_path / "crop.json"
+    command = ["--keep", "1", "2", "--json", str(numbers)]
+
+    def fresh() -> list[str]:
+        kinds = [c["kind"] for c in json.loads(numbers.read_text())]
+        return [kind for kind in kinds if kind.startswith("fresh")]
+
+    assert main(["crop", str(file), *command]) == 0
+    # depth 4 takes 48 multiply-adds a sample, depth 1 takes 21 and depth 2 takes 30
+    assert fresh() == ["fresh 1, 11 epochs", "fresh 2, 8 epochs"]
+    assert main(["crop", str(file), *command, "--fresh", "0"]) == 0
+    assert fresh() == []
+    capsys.readouterr()
+    # what a file claims of its training is not trusted
+    content = files.load(file)
+    for options in (None, {"epochs": 10**12}, {"epochs": 2, "optimizer": "lion"}, ["epochs"]):
+        claimed = dataclasses.replace(content, origin={"options": options})
+        files.save(tmp_path / "claims", claimed)
+        assert main(["crop", str(tmp_path / "claims"), *command]) == 0
+        assert "--fresh EPOCHS" in capsys.readouterr().out
+        assert fresh() == []
+
+
 def test_the_problem_of_a_file_is_trained_as_it_is_or_with_changes(tmp_path):
     inputs, labels = datasets.spirals(6)
     problem = Problem(inputs=inputs, labels=labels, n_classes=2, depth=5, r=0.02, scheme="heun")
@@ -107,7 +133,8 @@ def test_resuming_continues(tmp_path):
         (["train", "moons", "--output", "x", "--lift", "cubic"], "lift is 'cubic'"),
         (["train", "moons", "--output", "x", "--trained", "readout"], "with 'layers'"),
         (["train", "moons", "--output", "x", "--resume"], "is not there"),
-        (["eval", "nowhere.safetensors"], "No such file"),
+        (["eval", "nowhere.safetensors"], "nowhere.safetensors: No such file"),
+        (["train", "", "--output", "x"], "unknown dataset ''"),
         (["fetch", "cifar", "--data-dir", "x"], "nothing to fetch"),
     ],
 )
@@ -152,3 +179,88 @@ def test_ctrl_c_stops_cleanly_and_keeps_what_it_has(tmp_path):
     assert "Interrupted; resume" in " ".join(out.split()) and "Traceback" not in err
     kept = files.load(tmp_path / checkpoint.TRAINING_FILE)
     assert kept.origin["status"] == "INTERRUPTED"
+
+
+def test_a_command_never_replaces_its_input(tmp_path, capsys):
+    assert train(tmp_path / "run") == 0
+    file = tmp_path / "run" / checkpoint.TRAINING_FILE
+    before, name = file.read_bytes(), str(file)
+    again = str(tmp_path / "run" / ".." / "run" / checkpoint.TRAINING_FILE)
+    fresh = str(tmp_path / "new")
+    capsys.readouterr()
+    for arguments in (
+        ["eval", name, "--json", again],
+        ["export", name, "--output", again],
+        ["export", name, "--output", fresh, "--json", name],
+        ["crop", name, "--output", again],
+        ["crop", name, "--json", name],
+        ["crop", name, "--output", fresh, "--json", fresh],
+        ["train", name, "--output", str(file.parent)],
+    ):
+        assert main(arguments) == 2, arguments
+        err = capsys.readouterr().err
+        assert "wanted another f" in err and len(err.strip().splitlines()) == 1
+    assert file.read_bytes() == before and not (tmp_path / "new").exists()
+
+
+def test_what_cannot_be_written_is_found_before_the_work(tmp_path, monkeypatch, capsys):
+    assert train(tmp_path / "run") == 0
+    name = str(tmp_path / "run" / checkpoint.TRAINING_FILE)
+    capsys.readouterr()
+    monkeypatch.setattr("nn_baseline.checkpoint.load_training", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr("nn_baseline.data.load", lambda *a, **k: 1 / 0)
+    for arguments, words in (
+        (["eval", name, "--json", str(tmp_path / "no" / "x")], "there is no folder"),
+        (["crop", name, "--output", str(tmp_path)], "a folder; wanted a file"),
+        (["export", name, "--output", ""], "wanted a file"),
+        (["crop", name, "--threshold", "nan"], "wanted at least 0 and below 1"),
+        (["crop", name, "--fresh", "-1"], "wanted at least 0 epochs"),
+        (["crop", name, "--lr", "0"], "lr is 0"),
+        (["train", "moons", "--output", name], "is a file; wanted a folder"),
+        (["train", "moons", "--output", ""], "--output is empty"),
+        (["train", "moons", "--output", str(tmp_path), "--threads", "-1"], "--threads is -1"),
+    ):
+        assert main(arguments) == 2, arguments
+        err = capsys.readouterr().err
+        assert words in err and len(err.strip().splitlines()) == 1, err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "required: command"),
+        (["frobnicate"], "invalid choice"),
+        (["train", "moons"], "--output"),
+        (["train", "moons", "--output", "x", "--epochs", "many"], "invalid int value"),
+        (["eval", "x", "--nonsense"], "unrecognized arguments"),
+    ],
+)
+def test_usage_errors_are_one_sentence(capsys, arguments, words):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and words in err and len(err.strip().splitlines()) == 1
+
+
+def test_memory_and_numbers_beyond_float32_are_named_and_real_faults_are_not_hidden(
+    tmp_path, monkeypatch, capsys
+):
+    run = ["train", "moons", "--output", str(tmp_path), "--epochs", "1"]
+    for more, words in (
+        (["--width", str(10**12)], "not enough memory"),
+        (["--optimizer", "sgd", "--lr", "1e40"], "too large for the dtype"),
+        (["--device", "meta"], "wanted cpu, cuda or cuda:INDEX"),
+        (["--split", "0"], "a split at 0"),
+        (["--lr-end", "5"], "at most 1"),
+        (["--width", "-2", "--lift", "gaussian"], "width is -2"),
+    ):
+        assert main([*run, *more]) == 2, more
+        err = capsys.readouterr().err
+        assert words in err and len(err.strip().splitlines()) == 1, err
+
+    def broken(*a, **k):
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr("nn_baseline.commands.run_training", broken)
+    with pytest.raises(RuntimeError, match="shapes"):
+        main(run)

@@ -113,9 +113,20 @@ def test_own_files_may_hold_a_held_out_part(tmp_path):
     ("arrays", "words"),
     [
         ({"labels": np.array([0, -1])}, "labels are int64 from -1"),
-        ({"labels": np.array([0.0, 1.0])}, "labels are float64"),
+        ({"labels": np.array([0.0, 1.0])}, "labels are 2 float64; wanted integers"),
         ({"test_inputs": np.zeros((1, 2))}, "test_inputs alone"),
-        ({"test_inputs": np.zeros((1, 2)), "test_labels": np.array([5])}, "a test label is 5"),
+        (
+            {"test_inputs": np.zeros((1, 2)), "test_labels": np.array([5])},
+            r"test_labels are int64 from 5 to 5; wanted integers in 0\.\.1",
+        ),
+        ({"test_inputs": np.zeros((1, 3)), "test_labels": np.array([0])}, r"\(1, 3\) and \(1,\)"),
+        ({"test_inputs": np.zeros((1, 2)), "test_labels": np.array([0, 1])}, "one label each"),
+        ({"test_inputs": np.full((1, 2), np.nan), "test_labels": np.array([0])}, "finite numbers"),
+        ({"test_inputs": np.zeros((0, 2)), "test_labels": np.zeros(0, int)}, "have no rows"),
+        ({"inputs": np.zeros((0, 2)), "labels": np.zeros(0, int)}, "labels are 0 int64"),
+        ({"inputs": np.array(3.0), "labels": np.array(1)}, "one row a sample"),
+        ({"labels": np.array([0, 10**9])}, "a label is 1000000000; wanted class numbers"),
+        ({"inputs": np.array([["a"], ["b"]])}, "wanted finite numbers"),
     ],
 )
 def test_bad_own_files_are_refused(tmp_path, arrays, words):

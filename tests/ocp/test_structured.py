@@ -7,7 +7,16 @@ import numpy as np
 import problems
 import pytest
 
-from ocp import assembly, krylov, rollout, structured, sweeps, trust_region
+from ocp import (
+    assembly,
+    assembly_euler,
+    datasets,
+    krylov,
+    rollout,
+    structured,
+    sweeps,
+    trust_region,
+)
 from ocp.controls import flatten, random_start, unflatten, zeros
 from ocp.curvature import by_eigenvalues, by_factorisation
 from ocp.optimality import assess
@@ -58,10 +67,28 @@ def test_assembly_in_chunks_of_samples_and_at_every_depth(depth, monkeypatch):
     problem = problems.spirals(depth=depth, points_per_class=7)
     u = random_start(problem, np.random.default_rng(2))
     whole = assembly.assembled_hessian(problem, u)
-    monkeypatch.setattr(assembly, "CHUNK_DOUBLES", 4 * problem.width * problem.n_decision)
+    monkeypatch.setattr(assembly, "CHUNK_SAMPLES", 4)
+    monkeypatch.setattr(assembly, "CHUNK_DOUBLES", 1)
     chunked = assembly.assembled_hessian(problem, u)
     np.testing.assert_allclose(chunked, whole, atol=1e-13 * abs(whole).max())
     np.testing.assert_allclose(whole, rollout.reduced_hessian(problem, u), atol=1e-12)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "silu", "sigmoid"])
+@pytest.mark.parametrize("beta, classes", [(1, 2), (0, 2), (1, 4), (0, 3)])
+def test_the_assembly_for_euler_is_the_general_one(activation, beta, classes, monkeypatch):
+    inputs, labels = datasets.blobs(13, n_classes=classes, seed=3)
+    problem = Problem(
+        inputs=inputs, labels=labels, n_classes=classes, depth=5, width=4,
+        beta=beta, activation=activation,
+    )  # fmt: skip
+    u = random_start(problem, np.random.default_rng(1), 0.7)
+    assert assembly_euler.applies(problem)
+    fast = assembly.assembled_hessian(problem, u)
+    monkeypatch.setattr(assembly_euler, "applies", lambda problem: False)
+    general = assembly.assembled_hessian(problem, u)
+    # the same sums in another order: a few roundings of the largest entry
+    np.testing.assert_allclose(fast, general, atol=1e-14 * np.abs(general).max(), rtol=0)
 
 
 def test_assembly_notices_a_missing_term(monkeypatch):

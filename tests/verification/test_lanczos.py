@@ -4,10 +4,15 @@ import dataclasses
 
 import numpy as np
 import pytest
+import scipy.optimize
 from small_minima import small, solved
 
-from ocp.controls import random_start
+from ocp import datasets, files
+from ocp.controls import flatten, random_start, unflatten
 from ocp.files import TrainingFile
+from ocp.problem import Problem
+from ocp.rollout import gradient, objective
+from verification import __main__ as command
 from verification import api, hessian, lanczos
 from verification.facts import Facts
 from verification.report import Verdict
@@ -75,8 +80,8 @@ def test_a_stationary_large_file_gets_a_claim(monkeypatch):
     assert short.verdict is Verdict.INCONCLUSIVE
     assert "the budget of 11 passes ended after 2 Lanczos steps" in short.explanation
     none = as_large(content, monkeypatch, 0).named("second_order.curvature")
-    assert none.verdict is Verdict.NOT_CHECKED
-    assert "--budget of 8 passes or more" in none.message
+    assert none.verdict is Verdict.INCONCLUSIVE
+    assert "--budget of 8 passes or more" in none.explanation
 
 
 def test_a_saddle_fails_with_its_witness(monkeypatch):
@@ -104,3 +109,31 @@ def test_a_file_that_is_not_stationary_gets_a_finding(monkeypatch):
     assert found.verdict is Verdict.OBSERVED
     # it stops once the sign is known
     assert truth <= found.measured <= 0.9 * truth
+
+
+def test_a_file_that_is_really_too_large_from_inconclusive_to_passed(tmp_path, capsys):
+    """8,448 decision variables: the dense Hessian would take 544 MiB, Lanczos a few vectors."""
+    inputs, labels = datasets.blobs(40, n_classes=4)
+    problem = Problem(inputs=inputs, labels=labels, n_classes=4, depth=8, width=32, r=0.5)
+    assert problem.n_decision == 8448
+    found = scipy.optimize.minimize(
+        lambda u: float(objective(problem, unflatten(problem, u))),
+        flatten(random_start(problem, np.random.default_rng(0), 0.01)),
+        jac=lambda u: gradient(problem, unflatten(problem, u))[0],
+        method="L-BFGS-B",
+        options={"gtol": 1e-9, "ftol": 0.0, "maxiter": 2000},
+    )
+    path = tmp_path / "large.safetensors"
+    files.save(path, TrainingFile(problem=problem, controls=unflatten(problem, found.x)))
+    only = ["--only", "first_order", "second_order"]
+    assert command.main([str(path), *only]) == 3
+    text = capsys.readouterr().out
+    assert "inconclusive   second_order.curvature" in text
+    assert "the budget of 35 passes ended after 10 Lanczos steps" in text
+    assert command.main([str(path), *only, "--budget", "200"]) == 0
+    text = capsys.readouterr().out
+    assert "passed         second_order.curvature" in text
+    # h r = .25 is the curvature of the control weight alone
+    line = next(x for x in text.splitlines() if "second_order.curvature" in x)
+    assert 0.0 < float(line.split()[2]) < 0.25 + 1e-6
+    assert command.main([str(path), *only, "--budget", "0"]) == 3

@@ -1,16 +1,21 @@
 """file -> torch -> file and file -> CasADi -> file, bit for bit; float32 with a stated error."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from problems import random_problem
+from safetensors import safe_open
+from safetensors.numpy import save_file
+from small_minima import solved
 
 from nn_baseline import checkpoint
 from ocp import activations, files
 from ocp.controls import flatten, random_start
 from ocp.files import TrainingFile
 from ocp.multiple_shooting import multiple_shooting
-from ocp.rollout import gradient, rollout
+from ocp.rollout import gradient, objective, rollout
 from verification import api
 from verification.report import Verdict
 
@@ -73,3 +78,28 @@ def test_single_precision_is_reported_with_its_error(tmp_path):
     report = api.verify(narrow, only=["statement"])
     assert Verdict.FAILED not in [entry.verdict for entry in report.entries]
     assert pytest.approx(0, abs=1e-5) == moved.max()
+
+
+def test_a_file_in_single_precision_is_verified_with_its_error_stated(tmp_path):
+    problem, controls = solved()
+    path = tmp_path / "single.safetensors"
+    J, (g, _) = objective(problem, controls), gradient(problem, controls)
+    origin = {"objective": float(J), "grad_inf_norm": float(np.abs(g).max())}
+    files.save(path, TrainingFile(problem=problem, controls=controls, origin=origin))
+    with safe_open(path, "np") as file:
+        metadata = dict(file.metadata())
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    origin = json.loads(metadata["origin"])
+    origin.pop("sha256", None)
+    single = {k: v.astype(np.float32) if k in ("A", "b") else v for k, v in tensors.items()}
+    save_file(single, path, {**metadata, "origin": json.dumps(origin)})
+    report = api.verify(path, only=["statement", "first_order", "diagnosis"])
+    stated = report.named("statement.precision")
+    assert "stored in single precision: A, b" in stated.message
+    # what is stated is what happens, up to the luck of the signs
+    found = report.named("first_order.gradient")
+    assert 0 < found.measured <= 10 * stated.measured
+    assert found.verdict is Verdict.FAILED
+    assert report.named("statement.objective").verdict is Verdict.PASSED
+    assert report.named("statement.objective").bound == 1e-5 * max(1.0, J)
+    assert "export float64" in report.named("diagnosis.not_converged").message
