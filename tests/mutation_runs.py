@@ -1,8 +1,8 @@
 """The judge's quick tests, run on one mutant at a time in forked processes.
 
 Which test executes which line is measured once (coverage's contexts).  A mutant then meets the
-tests that execute its statement, those first that killed the last mutants of its file, and, if it
-outlives them, every other quick test of the judge.
+tests that execute its statement, those first that killed the most mutants of its file, and, if it
+outlives them, the tests that may execute it unseen.
 """
 
 from __future__ import annotations
@@ -209,10 +209,12 @@ class Tests:
 
     def others(self, first: list[str]) -> list[str]:
         """Tests that may meet the statement unseen: by a shared result or in another process."""
-        files = {name.partition("::")[0] for name in first}
+        files, covered = set(), {name.partition("::")[0] for name in first}
         for path in (self.folder / TESTS).glob("test_*.py"):
-            if "subprocess" in path.read_text():
-                files.add(str(TESTS / path.name))
+            text, name = path.read_text(), str(TESTS / path.name)
+            shared = 'scope="module"' in text or "functools.cache" in text
+            if "subprocess" in text or (shared and name in covered):
+                files.add(name)
         known = set(first)
         return [n for n in self.seconds if n not in known and n.partition("::")[0] in files]
 

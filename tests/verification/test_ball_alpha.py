@@ -143,3 +143,9 @@ def test_attacked_with_ten_million_points(case):
             g = g_on(s * unit, n_c, p)
             assert (g >= bound.lower_bound(float(s)) - 1e-15 * (1 + s)).all()
             done += len(unit)
+
+
+@pytest.mark.parametrize(("n_c", "p"), [(1, 0.9), (2, 0.5), (2, 1.0), (2, 1.5), (3, float("nan"))])
+def test_targets_that_are_none_are_refused(n_c, p):
+    with pytest.raises(ValueError, match=f"n_classes is {n_c} and p_d is {p}; wanted"):
+        ball_alpha.certify_alpha(n_c, p)

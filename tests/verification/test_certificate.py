@@ -613,20 +613,21 @@ def test_a_minimum_with_hard_labels_is_certified():
     assert found.objective_upper - found.objective_lower < 1e-15
 
 
-def test_newton_steps_that_do_not_shrink_are_said_to(monkeypatch):
+@pytest.mark.parametrize(("growth", "calls_most"), [(1.0, 40), (3.0, 3)])
+def test_newton_steps_that_do_not_shrink_are_said_to(monkeypatch, growth, calls_most):
     model = ball_model.ball_model(small())
     d, calls = model.problem.n_decision, []
 
-    def constant(*_):
+    def growing(*_):
         calls.append(1)
-        return balls.exact(np.full(d, 1e-3))
+        return balls.exact(np.full(d, 1e-3 * growth ** len(calls)))
 
-    monkeypatch.setattr(krawczyk, "gradient", constant)
-    monkeypatch.setattr(
-        krawczyk, "gradient_and_hessian", lambda *_: (constant(), balls.exact(np.eye(d)))
-    )
+    monkeypatch.setattr(krawczyk, "gradient", growing)
+    monkeypatch.setattr(krawczyk, "gradient_and_hessian", lambda *_: (None, balls.exact(np.eye(d))))
     _, reason = krawczyk.polish(model, balls.exact(np.zeros(d)), balls.exact(np.eye(d)), 128)
     assert "do not shrink" in reason
+    # steps that grow are given up at once, others after a dozen
+    assert len(calls) <= calls_most
 
 
 def test_why_the_polish_fails_is_said_unless_the_hessian_is_flat(monkeypatch):
@@ -635,3 +636,12 @@ def test_why_the_polish_fails_is_said_unless_the_hessian_is_flat(monkeypatch):
     assert certify_minimum(problem, flatten(u)).reason == "the steps wander"
     problem, u = solved(r=0.0)
     assert certify_minimum(problem, flatten(u)).reason != "the steps wander"
+
+
+def test_newton_steps_of_rounding_size_end_the_polish(monkeypatch):
+    model = ball_model.ball_model(small())
+    d = model.problem.n_decision
+    monkeypatch.setattr(krawczyk, "gradient", lambda *_: balls.exact(np.full(d, 2.0**-70)))
+    centre, reason = krawczyk.polish(model, balls.exact(np.zeros(d)), balls.exact(np.eye(d)), 128)
+    assert reason == ""
+    assert float(balls.magnitude(centre).max()) <= 2 * 2.0**-70

@@ -170,7 +170,7 @@ def test_products_take_as_many_directions_at_once_as_the_memory_allows(monkeypat
 def test_batches_take_as_many_samples_as_the_memory_allows(monkeypatch, copies, scheme, stages):
     problem = small(scheme=scheme)
     numbers = problem.depth * stages * (4 * 2 + 2 * 2) + 2  # states, logits; inputs
-    monkeypatch.setattr(states, "BATCH_BYTES", 8 * copies * numbers * 5)
+    monkeypatch.setattr(states, "BATCH_BYTES", 8 * copies * numbers * 6 - 1)
     found = list(states.batches(problem, copies=copies))
     assert [len(batch.s) for batch in found] == [5, 5, 2]
     assert np.array_equal(np.concatenate([batch.s for batch in found]), problem.inputs)

@@ -11,7 +11,7 @@ from zoo import claimed
 from ocp import controls, trace
 from ocp.controls import flatten
 from ocp.files import TrainingFile
-from verification import across_depths, descent, hessian, statement, storage
+from verification import across_depths, descent, hessian, lanczos, statement, storage
 from verification.api import verify_content
 from verification.facts import HESSIAN_BYTES, Facts
 from verification.report import Finding, Report, Verdict
@@ -80,6 +80,14 @@ def test_dense_hessians_are_formed_up_to_400_mib():
     assert "7241 x 7241 entries, 0.4 GiB" in said[1]
 
 
+def test_dense_hessians_are_formed_up_to_a_work_of_4e12():
+    sizes = {"depth": 10, "width": 50}  # 20 d n_d N n^2 operations
+    for n_samples, beyond in ((8000, False), (8001, True)):
+        problem = types.SimpleNamespace(n_decision=1000, n_samples=n_samples, **sizes)
+        text = Facts.too_large.fget(types.SimpleNamespace(problem=problem))
+        assert text == ("the 1000 columns of the reduced Hessian cost 4e+12 operations" * beyond)
+
+
 def test_a_trace_has_the_data_cost_of_all_layers_but_the_last(tmp_path):
     write_trace(tmp_path / "t.safetensors")
     survey = TraceFacts(trace.load(tmp_path / "t.safetensors")).survey
@@ -116,3 +124,11 @@ def test_a_report_is_restricted_by_check():
     entries = [Finding(name=n, verdict=Verdict.OBSERVED) for n in ("depth.used", "gap.lower_bound")]
     kept = Report(entries=tuple(entries)).select(["gap"]).entries
     assert [entry.name for entry in kept] == ["gap.lower_bound"]
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
+def test_the_rounding_of_a_ritz_value_is_relative_to_the_largest(size):
+    H = size * np.diag(np.arange(-5.0, 40.0))
+    ritz = lanczos.least_eigenvalue(lambda v: H @ v, 45, 12)
+    largest = max(abs(ritz.least), abs(ritz.largest))
+    assert ritz.rounding == pytest.approx(10 * 12 * np.finfo(float).eps * largest, rel=1e-12)
