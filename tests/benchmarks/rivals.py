@@ -77,12 +77,13 @@ def many(problem: Problem, seed: int, tolerance: float) -> Result:
     return best.controls, iterations, f"{len(solved)} of {len(found)} starts SOLVED"
 
 
-def cold(name: str, **options) -> object:
+def cold(name: str, start_scale: float = START_SCALE, **options) -> object:
     """One solve at full depth from random controls."""
 
     def run(problem: Problem, seed: int, tolerance: float) -> Result:
         solver = solvers.by_name(name, options=options)
-        found = solver(problem, _start(problem, seed), tolerance, lambda progress: None)
+        start = random_start(problem, np.random.default_rng(seed), start_scale)
+        found = solver(problem, start, tolerance, lambda progress: None)
         return found.controls, found.report.iterations, found.status.name
 
     return run
@@ -226,9 +227,12 @@ METHODS = {
         seeds=3,
     ),
     "ipopt-cold": Method(
-        title="(a) textbook: multiple shooting, IPOPT + MUMPS, cold",
-        run=cold("ipopt", **TEXTBOOK),
+        title="(a) textbook: multiple shooting, IPOPT + MUMPS, cold, starts of scale 0.5",
+        run=cold("ipopt", start_scale=0.5, **TEXTBOOK),
         seeds=3,
+    ),
+    "ipopt-cold-near": Method(
+        title="(a) the same, starts of scale 0.1", run=cold("ipopt", **TEXTBOOK), seeds=1
     ),
     "scipy-lbfgs": Method(title="(c) SciPy L-BFGS-B, cold", run=scipy_lbfgs, seeds=3),
     "scipy-trust-constr": Method(
