@@ -17,23 +17,29 @@ CHECKS = exact.CHECKS
 
 def climb(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
     """Grow from the next smaller depth, or from random controls, and judge what is found."""
-    from ocp.continuation import GrowthOptions
+    from ocp.continuation import GrowthOptions, extend
     from ocp.gain import GainOptions, grow_by_gain
+    from ocp.progress import silent
     from ocp.solvers import by_name
 
     problem = exact.problem_of(parameters)
+    solver = by_name("structured", max_iterations=parameters.get("max_iterations", 3000))
     start = exact.load(given["shallower"]).controls if given else None
     growth = GrowthOptions(**parameters["growth"])
     step = problem.depth - start.depth if given else 3
     options = GainOptions(first=min(problem.depth, 5), step=step, growth=growth)
     found, rungs = grow_by_gain(
         problem,
-        by_name("structured", max_iterations=parameters.get("max_iterations", 3000)),
+        solver,
         depth=problem.depth,
         seed=parameters["seed"],
         start=start,
         options=options,
     )
+    if found.problem.depth < problem.depth:  # stuck on the way up: idle layers, and once more
+        rng = np.random.default_rng(parameters["seed"])
+        idle = extend(problem, found.controls, rng, growth.append_scale)
+        found = solver(problem, idle, growth.tolerance, silent)
     slack = parameters.get("slack_at") == problem.depth
     result, produced = exact.solved_row(found, only=(*CHECKS, "dissipativity") if slack else CHECKS)
     lines = exact.lines_of(produced[exact.REPORT])

@@ -154,7 +154,11 @@ def tasks_of_fresh(options, rows: list[dict]) -> list[study.Task]:
 
 def compute(options: argparse.Namespace, held: study.Study) -> None:
     """Compute all rows and write the tables."""
-    rows = chains.rows(held, "exact", chains_of(options), options.depths)
+    rows = []
+    for seed in options.seeds:  # the deepest, which cost most, from the first seed alone
+        own = [chain for chain in chains_of(options) if chain["seed"] == seed]
+        depths = options.depths if seed == options.seeds[0] else options.depths[:-1]
+        rows += chains.rows(held, "exact", own, depths)
     ladders = chains.ladders(held, rows)
     crops = held.rows(crop, tasks_of_crops(options, rows))
     images = held.rows(trained.train_row, tasks_of_images(options))
@@ -204,9 +208,11 @@ def exact_panels(axes, lines: list[dict]) -> None:
     axes[0].text(depths[0], worst["off_bound"], f"largest bound ({worst['data']})", fontsize=6,
                  va="bottom", color="0.4")  # fmt: skip
     axes[0].text(depths[1], depths[1] * 1.2, "all layers", fontsize=6, color="0.5", rotation=35)
-    axes[0].set(title="layers outside the tube", xscale="log", yscale="log", xlabel="depth $N$")
-    axes[1].set(title="$V_N$ (lowest found)", xscale="log", yscale="log", xlabel="depth $N$")
+    axes[0].set(title="layers outside the tube", yscale="log", xlabel="depth $N$")
+    axes[1].set(title="$V_N$ (lowest found)", yscale="log", xlabel="depth $N$")
     axes[2].set(title=f"$F(x_k)$ at N = {depths[-1]}", xlabel="layer $k$")
+    for axis in axes[:2]:
+        pictures.depths(axis, depths)
     axes[0].legend(fontsize=6, title="solid tanh, dashed silu", title_fontsize=6)
 
 
@@ -228,7 +234,8 @@ def trained_panels(axes, tables: dict[str, list[dict]]) -> None:
         anew = [100 * ln["test_accuracy"] for ln in fresh]
         axes[2].plot(cropped, anew, **style | {"linestyle": "none"})
     axes[0].plot(depths, depths, color="0.7", linewidth=0.8, zorder=0)
-    axes[0].set(title="trained: entry layer", xscale="log", xlabel="depth $N$")
+    axes[0].set(title="trained: entry layer", xlabel="depth $N$")
+    pictures.depths(axes[0], depths)
     axes[0].legend(fontsize=6, title="dotted: outside the tube", title_fontsize=6)
     axes[1].set(title=f"test accuracy [%] after k of {crop_at}", xlabel="layer $k$", ylim=(75, 100))
     low, high = np.array([axes[2].get_xlim(), axes[2].get_ylim()]).T

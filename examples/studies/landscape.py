@@ -35,12 +35,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     made = study.parser(__doc__, NAME)
     add = made.add_argument
     add("--starts", type=int, default=520, help="starts of the structured solver (520)")
-    add("--shakes", type=int, default=40, help="shaken minima a generation (40)")
+    add("--shakes", type=int, default=30, help="shaken minima a generation (30)")
     add("--adam", type=int, default=20, help="runs of Adam (20)")
     add("--ipopt", type=int, default=10, help="runs of IPOPT with growth (10)")
     add("--certified", type=int, default=10, help="best distinct minima to certify (10)")
     options = made.parse_args(arguments)
-    options.steps, options.generations, options.case = 5000, 3, SPIRALS
+    options.steps, options.generations, options.case = 2500, 2, SPIRALS
     if options.quick:
         options.starts, options.shakes, options.adam, options.ipopt = 6, 3, 1, 1
         options.certified, options.steps, options.generations, options.case = 1, 50, 1, SMALL

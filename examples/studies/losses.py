@@ -121,15 +121,17 @@ def draw(tables: dict[str, list[dict]]) -> dict:
                 own = [line for line in own if line[fixed] == usual]
             axis.plot(*pictures.curve(own, x, column), **pictures.style(i), label=loss)
         axis.set(title=title, xlabel="control weight $r$" if x == "r" else "depth $N$")
-        axis.set_xscale("log")
         if x == "r":
+            axis.set_xscale("log")
             axis.invert_xaxis()
+        else:
+            pictures.depths(axis, sorted({line[x] for line in tables[part]}))
         if column in ("logit_end", "control_sum", "drift", "logit_max"):
             axis.set_yscale("log")
-    deepest = [line["depth"] for line in tables["depths"]]
-    for axis in (axes[1, 2], axes[2, 2]):
-        axis.plot([min(deepest), max(deepest)], [min(deepest), max(deepest)], color="0.7",
-                  linewidth=0.8, label="all layers", zorder=0)  # fmt: skip
+    for axis, part in ((axes[1, 2], "depths"), (axes[2, 2], "trained")):
+        depths = sorted({line["depth"] for line in tables[part]})
+        axis.plot(depths, depths, color="0.8", linewidth=3, label="all layers", zorder=0)
+        axis.set_yscale("log")
     handles, labels = axes[1, 2].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=5)
     pictures.letters(axes.flat)

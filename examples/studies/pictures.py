@@ -21,7 +21,24 @@ def style(i: int, dash: object = None, size: float = 3.2) -> dict:
 def letters(axes: Sequence) -> None:
     """Put (a), (b), ... before the titles."""
     for axis, letter in zip(axes, "abcdefghijkl", strict=False):
-        axis.set_title(f"({letter}) {axis.get_title()}", loc="left")
+        title = axis.get_title()
+        axis.set_title("")
+        axis.set_title(f"({letter}) {title}".strip(), loc="left")
+
+
+def depths(axis, values: Sequence[int]) -> None:
+    """A logarithmic axis of depths with plain numbers."""
+    axis.set_xscale("log")
+    axis.set_xticks(list(values), [str(v) for v in values])
+    axis.minorticks_off()
+
+
+def targets(axis, values: Sequence[float]) -> None:
+    """An axis of p_d that is wide at both ends."""
+    axis.set_xscale("logit")
+    shown = [p for p in (0.1, 0.2, 0.5, 0.7, 0.9, 0.99, 0.999) if min(values) <= p <= max(values)]
+    axis.set_xticks(shown or list(values)[:1], [f"{p:g}" for p in shown or list(values)[:1]])
+    axis.xaxis.set_minor_formatter("")
 
 
 def median(values: Sequence[float | None]) -> float:

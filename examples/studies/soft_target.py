@@ -152,16 +152,17 @@ def draw(tables: dict[str, list[dict]]) -> dict:
     from matplotlib.figure import Figure
 
     cases = list(dict.fromkeys(line["case"] for line in tables["exact"]))
-    figure = Figure(figsize=(7.4, 2.1 * len(cases) + 2.3), layout="constrained")
-    grid = figure.add_gridspec(len(cases) + 1, 3, height_ratios=[1] * len(cases) + [1.25])
+    figure = Figure(figsize=(7.4, 2.1 * len(cases) + 2.5), layout="constrained")
+    upper, lower = figure.subfigures(2, 1, height_ratios=[2.1 * len(cases), 2.5])
+    panels_of = upper.subplots(len(cases), 3, squeeze=False)
     axes = []
     for i, case in enumerate(cases):
         own = [line for line in tables["exact"] if line["case"] == case]
         deepest = max(line["depth"] for line in own)
         own = [line for line in own if line["depth"] == deepest]
         facts = [line for line in tables["geometry"] if line["case"] == case]
-        row = [figure.add_subplot(grid[i, j]) for j in range(3)]
-        axes += row
+        row = panels_of[i]
+        axes += list(row)
         title = f"{facts[0]['n_classes']} classes"
         panels = (
             (row[0], facts, f"{title}: formulas",
@@ -178,21 +179,19 @@ def draw(tables: dict[str, list[dict]]) -> dict:
         for axis, lines, name, curves in panels:
             for k, (column, label) in enumerate(curves):
                 axis.plot(*pictures.curve(lines, "p_d", column), **pictures.style(k), label=label)
-            axis.set_xscale("logit")
-            axis.xaxis.set_minor_formatter("")
+            pictures.targets(axis, [line["p_d"] for line in lines])
             axis.set(title=name, xlabel="$p_d$")
             if i == 0:
                 axis.legend(fontsize=6)
         row[0].set_yscale("log")
         row[2].set_yscale("log")
-    axes += [strips(figure, grid[len(cases), :], tables["properties"], cases)]
+    axes += [strips(lower.subplots(), tables["properties"], cases)]
     pictures.letters(axes)
     return {NAME: figure}
 
 
-def strips(figure, place, lines: list[dict], cases: list[str]):
+def strips(axis, lines: list[dict], cases: list[str]):
     """Filled: the property is there at this p_d; hollow: it is not."""
-    axis = figure.add_subplot(place)
     names = list(dict.fromkeys(line["property"] for line in lines))
     for line in lines:
         i, k = cases.index(line["case"]), names.index(line["property"])
@@ -203,10 +202,9 @@ def strips(figure, place, lines: list[dict], cases: list[str]):
             axis.plot(values, [-k - 0.3 * i + 0.15] * len(values), color=style["color"],
                       marker=style["marker"], markersize=4, linestyle="none", fillstyle=fill,
                       label=label)  # fmt: skip
-    axis.set_xscale("logit")
-    axis.xaxis.set_minor_formatter("")
+    pictures.targets(axis, (0.1, 0.999))
     axis.set_yticks([-k for k in range(len(names))], names)
-    axis.set(xlabel="$p_d$", title="filled: the property is there, hollow: it is not")
+    axis.set(xlabel="$p_d$", title="filled: it is so at this $p_d$; hollow: it is not")
     axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=6)
     return axis
 

@@ -128,8 +128,7 @@ def chart(axis, lines: list[dict]):
     for (r, p), line in best.items():
         axis.annotate(str(line["depth_used"]), (p, r), xytext=(7, -2), fontsize=6,
                       textcoords="offset points")  # fmt: skip
-    axis.set_xscale("logit")
-    axis.xaxis.set_minor_formatter("")
+    pictures.targets(axis, [line["p_d"] for line in lines])
     axis.set_yscale("log")
     axis.margins(0.08)
     axis.set(xlabel="$p_d$", ylabel="control weight $r$", title="seen; the number: depth used")
