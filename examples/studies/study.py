@@ -1,0 +1,351 @@
+"""Rows of a study: computed once each on any executor, kept one by one, then tables and figures.
+
+A row is what a function makes of a dictionary of parameters; its name holds their hash.  Finished
+rows are written whole, each to a file of its own, and never computed again: an interrupted study
+goes on where it was, and the tables do not depend on the number of workers or on their order.
+Seconds differ from run to run, so they stay out of the tables and go to a summary of their own.
+
+    rows/NAME.json              parameters, results, versions and seconds of one row
+    rows/NAME.FILE              what else the row made: its training file, its report
+    STUDY_PART.csv              one line a row; figures are drawn from these tables alone
+    STUDY_common.json           what is the same in all lines of a table: options, versions
+    STUDY_cost.json             how many rows, how many processor seconds
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import contextlib
+import hashlib
+import json
+import math
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import sheets
+
+from ocp.atomic import check_writable, write_atomically
+
+#: columns that a table keeps even where all its lines agree
+KEPT = ("row", "seed", "J", "status", "exit_code")
+Files = dict[str, bytes]
+#: (parameters, files of earlier rows) -> (results, files)
+Compute = Callable[[dict, Files], tuple[dict, Files]]
+
+
+class OutOfTime(Exception):
+    """The minutes are over; what has been finished is kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One row to be computed.
+
+    part : table that the row belongs to
+    label : a few readable characters for the row's name
+    parameters : JSON values; seeds and options among them
+    given : name under which the function gets a file -> that file's name among the rows
+    """
+
+    part: str
+    label: str
+    parameters: dict
+    given: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        text = json.dumps([self.part, self.parameters, self.given], sort_keys=True)
+        return f"{self.part}_{self.label}_{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+
+
+def parser(description: str, name: str) -> argparse.ArgumentParser:
+    """Return the options that all studies have."""
+    made = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = made.add_argument
+    add("--output", type=Path, default=Path("output") / name, help="folder of rows and tables")
+    add("--workers", type=int, default=2, help="processes, one thread each (2)")
+    add("--cluster", metavar="ADDRESS", help="Dask scheduler, or 'local' for one of --workers")
+    add("--minutes", type=float, default=math.inf, help="stop then; the same command goes on")
+    add("--from-tables", type=Path, metavar="DIR", help="compute nothing, draw from these tables")
+    add("--quick", action="store_true", help="a small case of every part: seconds")
+    return made
+
+
+class Study:
+    """Owns the output folder of one study and the executor that its rows run on."""
+
+    def __init__(self, name: str, options: argparse.Namespace, console) -> None:
+        if options.workers < 1:
+            raise ValueError(f"--workers is {options.workers}; wanted at least 1")
+        if not options.minutes > 0:
+            raise ValueError(f"--minutes is {options.minutes}; wanted more than 0")
+        self.name, self.console, self.folder = name, console, options.output
+        self.deadline = time.monotonic() + 60 * options.minutes
+        self.workers, self.cluster = options.workers, options.cluster
+        self.rows_folder = self.folder / "rows"
+        self.seen: dict[str, dict] = {}
+        self.common: dict[str, dict] = {}
+        self._executor: concurrent.futures.Executor | None = None
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Study:
+        self.rows_folder.mkdir(parents=True, exist_ok=True)
+        check_writable(self.rows_folder)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def rows(self, compute: Compute, tasks: Sequence[Task]) -> list[dict]:
+        """Return the rows of all tasks, in their order, computing those that are not there.
+
+        Raises
+        ------
+        ValueError : some rows could not be computed (the others are kept), or one is damaged
+        OutOfTime, KeyboardInterrupt : finished rows are kept
+        """
+        todo = [task for task in tasks if not self._path(task.name).exists()]
+        failures: list[str] = []
+        done, begun = len(tasks) - len(todo), time.monotonic()
+        for task, outcome in self._outcomes(compute, todo):
+            if isinstance(outcome, Exception):
+                failures.append(f"{task.name}: {outcome}")
+                self._say(f"{failures[-1]}")
+                continue
+            row, produced = outcome
+            for file, content in produced.items():
+                write_atomically(self.rows_folder / f"{task.name}.{file}", content)
+            write_atomically(self._path(task.name), _encode(row))
+            done += 1
+            left = (time.monotonic() - begun) / (done + len(todo) - len(tasks))
+            self._say(
+                f"{task.part} {done} of {len(tasks)}: {task.label}, {row['cpu_seconds']:.1f} s,"
+                f" about {left * (len(tasks) - done) / 60:.1f} min left in this part"
+            )
+        if failures:
+            more = f" and {len(failures) - 1} more" if len(failures) > 1 else ""
+            raise ValueError(f"row {failures[0]}{more}; the finished rows are kept")
+        found = [self._read(task.name) for task in tasks]
+        self.seen.update({row["name"]: row for row in found})
+        return found
+
+    def table(self, part: str, lines: Sequence[dict]) -> None:
+        """Write STUDY_PART.csv; what is the same in all of many lines goes to the record."""
+        constant, first = {}, lines[0] if len(lines) >= 3 else {}
+        for name, value in first.items():
+            if name not in KEPT and all(line.get(name, line) == value for line in lines):
+                constant[name] = value
+        lines = [{k: v for k, v in line.items() if k not in constant} for line in lines]
+        self.common[part] = sheets.plain(constant)
+        path = self.folder / f"{self.name}_{part}.csv"
+        write_atomically(path, sheets.encode(lines).encode())
+
+    def record(self) -> None:
+        """Write what all rows of a table have in common, and what they cost."""
+        parts: dict[str, dict] = {}
+        for row in self.seen.values():
+            part = parts.setdefault(row["part"], {"rows": 0, "cpu_seconds": 0.0})
+            part["rows"] += 1
+            part["cpu_seconds"] = round(part["cpu_seconds"] + row["cpu_seconds"], 2)
+        total = round(sum(part["cpu_seconds"] for part in parts.values()) / 60, 1)
+        for name, record in (
+            ("cost", {"cpu_minutes": total, "parts": parts}),
+            ("common", self.common),
+        ):
+            text = json.dumps(record, indent=1, sort_keys=True) + "\n"
+            write_atomically(self.folder / f"{self.name}_{name}.json", text.encode())
+
+    def _outcomes(self, compute: Compute, todo: Sequence[Task]) -> Iterator[tuple[Task, object]]:
+        if not todo:
+            return
+        if self.workers == 1 and not self.cluster:
+            for task in todo:
+                self._check_time()
+                yield task, _attempt(compute, task, self._given(task))
+            return
+        if self._executor is None:
+            self._executor = self._stack.enter_context(executor(self.workers, self.cluster))
+        futures: dict[concurrent.futures.Future, Task] = {}
+        waiting = iter(todo)
+        try:
+            while True:
+                # few at a time: what was submitted is what is lost when time is over
+                while len(futures) < 2 * self._width() and (task := next(waiting, None)):
+                    self._check_time()
+                    given = self._given(task)
+                    futures[self._executor.submit(_attempt, compute, task, given)] = task
+                if not futures:
+                    return
+                finished, _ = concurrent.futures.wait(
+                    futures, return_when=concurrent.futures.FIRST_COMPLETED
+                )
+                for future in finished:
+                    yield futures.pop(future), future.result()
+        except concurrent.futures.BrokenExecutor:
+            raise OSError(
+                "a worker died; finished rows are kept, the same command goes on"
+            ) from None
+        except OutOfTime:
+            for future in concurrent.futures.as_completed(futures):
+                yield futures[future], future.result()
+            raise
+        except KeyboardInterrupt:
+            for future in futures:
+                future.cancel()
+            for child in multiprocessing.active_children():
+                os.kill(child.pid, signal.SIGINT)
+            raise
+
+    def _width(self) -> int:
+        return self.workers if not self.cluster or self.cluster == "local" else 256
+
+    def _given(self, task: Task) -> Files:
+        return {name: (self.rows_folder / file).read_bytes() for name, file in task.given.items()}
+
+    def _check_time(self) -> None:
+        if time.monotonic() > self.deadline:
+            raise OutOfTime
+
+    def _path(self, name: str) -> Path:
+        return self.rows_folder / f"{name}.json"
+
+    def _read(self, name: str) -> dict:
+        try:
+            row = json.loads(self._path(name).read_text())
+            row["result"], row["parameters"]
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"{self._path(name)} is no row of a study; remove it") from None
+        return row
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, highlight=False, soft_wrap=True)
+
+
+def conduct(
+    name: str,
+    options: argparse.Namespace,
+    compute: Callable[[argparse.Namespace, Study], None],
+    draw: Callable[[dict[str, list[dict]]], dict],
+) -> int:
+    """Compute a study's rows and tables, then draw its figures from the tables; the exit code."""
+    from rich.console import Console
+
+    from ocp import console as show
+
+    console = Console()
+    tables = options.from_tables
+    if tables is None:
+        try:
+            with Study(name, options, console) as held:
+                compute(options, held)
+                held.record()
+        except OutOfTime:
+            console.print("time is over; the same command goes on from here", highlight=False)
+            return show.EXIT_NOT_SOLVED
+        tables = options.output
+    figures = drawn(name, tables, draw)
+    options.output.mkdir(parents=True, exist_ok=True)
+    for figure, made in figures.items():
+        sheets.save_figure(made, options.output, figure)
+    console.print(f"written to {options.output}: {', '.join(figures)} (PDF, PNG), tables",
+                  highlight=False)  # fmt: skip
+    return show.EXIT_OK
+
+
+def drawn(name: str, folder: Path, draw) -> dict:
+    """Return the figures of a study by name, drawn from the tables in a folder."""
+    import matplotlib as mpl
+
+    from ocp.figures import STYLE
+
+    paths = sorted(folder.glob(f"{name}_*.csv"))
+    if not paths:
+        raise ValueError(f"{folder} holds no tables of the study {name}")
+    tables = {path.stem.removeprefix(f"{name}_"): sheets.read(path) for path in paths}
+    common = json.loads((folder / f"{name}_common.json").read_text())
+    for part, lines in tables.items():
+        tables[part] = [common.get(part, {}) | line for line in lines]
+    with mpl.rc_context(STYLE):
+        return draw(tables)
+
+
+@contextlib.contextmanager
+def executor(workers: int, cluster: str | None) -> Iterator[concurrent.futures.Executor]:
+    """Own processes, or Dask's executor: the scheduler at an address, or a local one."""
+    if not cluster:
+        context = multiprocessing.get_context("spawn")  # a fork would copy BLAS in mid-flight
+        with concurrent.futures.ProcessPoolExecutor(
+            workers, mp_context=context, initializer=_ignore_interrupts
+        ) as pool:
+            yield pool
+        return
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError:
+        raise ImportError("--cluster wants Dask: pip install 'turnpike-ocp[cluster]'") from None
+    with contextlib.ExitStack() as stack:
+        if cluster == "local":
+            cluster = stack.enter_context(
+                LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+            )
+        yield stack.enter_context(Client(cluster)).get_executor(pure=False)
+
+
+def file_of(row: dict, file: str) -> str:
+    """Where a file that the row made lies among the rows."""
+    return f"{row['name']}.{file}"
+
+
+def _attempt(compute: Compute, task: Task, given: Files) -> tuple[dict, Files] | Exception:
+    """Compute one row, in the worker; an error of this row alone is its outcome."""
+    from threadpoolctl import threadpool_limits
+
+    from ocp.solution import versions
+
+    cpu, wall = time.process_time(), time.perf_counter()
+    with _interruptible(), threadpool_limits(1):
+        try:
+            result, produced = compute(task.parameters, given)
+        except Exception as error:
+            return RuntimeError(f"{type(error).__name__}: {error}")
+    row = {
+        "name": task.name,
+        "part": task.part,
+        "parameters": task.parameters,
+        "given": task.given,
+        "result": sheets.plain(result),
+        "versions": versions("casadi", "torch", "python-flint"),
+        "cpu_seconds": round(time.process_time() - cpu, 3),
+        "wall_seconds": round(time.perf_counter() - wall, 3),
+    }
+    return row, produced
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C reach the row and nothing else of a worker."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _encode(row: dict) -> bytes:
+    return (json.dumps(row, indent=1, allow_nan=False) + "\n").encode()

@@ -1,0 +1,191 @@
+"""The studies: --quick of each, resumable, the same on any executor, every exit code recorded."""
+
+import argparse
+import csv
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+STUDIES = Path(__file__).parents[2] / "examples" / "studies"
+sys.path.insert(0, str(STUDIES))
+
+import sheets  # noqa: E402
+import study  # noqa: E402
+
+
+def run(name, *arguments, **options):
+    return subprocess.run(
+        [sys.executable, str(STUDIES / name), *map(str, arguments)],
+        capture_output=True, text=True, check=False, timeout=300,
+        env={**os.environ, "PYTHONPATH": str(STUDIES.parents[1])}, **options,
+    )  # fmt: skip
+
+
+def tables(folder):
+    """Everything that must not depend on where and in which order rows were computed."""
+    found = {path.name: path.read_bytes() for path in folder.glob("*.csv")}
+    found |= {path.name: path.read_bytes() for path in folder.glob("*_common.json")}
+    return found | {path.name: path.read_bytes() for path in folder.glob("*.png")}
+
+
+#: study -> tables whose lines are exact solutions
+EXACT = {
+    "depth": ("exact", "ladders", "crops"),
+    "losses": ("weights", "depths", "ladders"),
+    "soft_target": ("exact", "ladders"),
+    "weights": ("r", "gamma", "map"),
+    "landscape": ("starts", "shakes", "adam", "ipopt", "certificates"),
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_quick(name, tmp_path):
+    if name in ("depth", "losses"):
+        pytest.importorskip("sklearn")
+    done = run(f"{name}.py", "--quick", "--workers", "1", "--output", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / f"{name}.png").stat().st_size > 5000
+    for part in EXACT[name]:
+        with (tmp_path / f"{name}_{part}.csv").open() as file:
+            lines = list(csv.DictReader(file))
+        assert lines
+        assert all(line["exit_code"] in ("0", "1", "3") for line in lines), part
+    cost = json.loads((tmp_path / f"{name}_cost.json").read_text())
+    assert sum(part["rows"] for part in cost["parts"].values()) >= len(lines)
+    # every row names its versions and its options, where all agree in the record of the table
+    common = json.loads((tmp_path / f"{name}_common.json").read_text())[part]
+    assert "numpy" in (common | lines[0])["versions"]
+    # the figure comes from the tables alone
+    again = run(f"{name}.py", "--from-tables", tmp_path, "--output", tmp_path / "again")
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "again" / f"{name}.png").read_bytes() == (
+        tmp_path / f"{name}.png"
+    ).read_bytes()
+
+
+def test_help_is_light_and_bad_input_is_refused(tmp_path):
+    for name in EXACT:
+        code = f"import sys; sys.argv = ['x', '--help']; sys.path.insert(0, {str(STUDIES)!r})\n"
+        code += f"import {name}\ntry: {name}.main(['--help'])\nexcept SystemExit: pass\n"
+        code += "assert not {'torch', 'casadi', 'matplotlib', 'sklearn'} & set(sys.modules)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                              check=False, cwd=STUDIES.parents[1])  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "--cluster" in done.stdout
+    for arguments, sentence in (
+        (["--workers", "0"], "error: --workers is 0"),
+        (["--minutes", "nan"], "error: --minutes is nan"),
+        (["--from-tables", tmp_path / "none"], "holds no tables"),
+    ):
+        done = run("weights.py", *arguments, "--output", tmp_path / "out")
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+        assert sentence in done.stderr
+
+
+def test_a_study_stopped_and_resumed_equals_one_that_was_not(tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert run("weights.py", "--quick", "--workers", "1", "--output", whole).returncode == 0
+    # stopped by the clock before the second row, and by Ctrl-C later
+    stopped = run("weights.py", "--quick", "--workers", "1", "--minutes", 1e-9, "--output", parts)
+    assert stopped.returncode == 1
+    assert "the same command goes on" in stopped.stdout
+    command = [sys.executable, str(STUDIES / "weights.py"), "--quick", "--workers", "2"]
+    process = subprocess.Popen(
+        [*command, "--output", str(parts)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, env={**os.environ, "PYTHONPATH": str(STUDIES.parents[1])},
+        start_new_session=True,
+    )  # fmt: skip
+    rows = parts / "rows"
+    deadline = time.monotonic() + 60
+    while not list(rows.glob("*_[0-9a-f]*.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode in (130, 0)
+    if process.returncode:
+        assert errors == "interrupted\n"
+    kept = {path: path.stat().st_mtime_ns for path in rows.glob("*.json")}
+    assert kept
+    done = run("weights.py", "--quick", "--workers", "2", "--output", parts)
+    assert done.returncode == 0, done.stderr
+    assert all(path.stat().st_mtime_ns == at for path, at in kept.items())  # none ran again
+    assert tables(whole) == tables(parts)
+
+
+@pytest.mark.slow
+def test_processes_and_a_dask_cluster_give_equal_tables(tmp_path):
+    pytest.importorskip("distributed")
+    own = run("weights.py", "--quick", "--workers", "2", "--output", tmp_path / "own")
+    assert own.returncode == 0, own.stderr
+    dask = run("weights.py", "--quick", "--workers", "2", "--cluster", "local",
+               "--output", tmp_path / "dask")  # fmt: skip
+    assert dask.returncode == 0, dask.stderr
+    assert tables(tmp_path / "own") == tables(tmp_path / "dask")
+
+
+# --- the machinery, without a study -------------------------------------------------------------
+
+
+def squares(parameters, given):
+    if parameters["x"] < 0:
+        raise ArithmeticError("below zero")
+    return {"square": parameters["x"] ** 2, "none": math.nan, "list": [1, 2.5]}, {"f": b"x"}
+
+
+class Quiet:
+    def print(self, *text, **options):
+        pass
+
+
+def held(folder, **changes):
+    options = {"output": folder, "workers": 1, "cluster": None, "minutes": math.inf} | changes
+    return study.Study("s", argparse.Namespace(**options), Quiet())
+
+
+def task(x, **given):
+    return study.Task(part="p", label=str(x), parameters={"x": x}, given=given)
+
+
+def test_rows_are_kept_and_a_row_that_fails_costs_no_other(tmp_path):
+    with held(tmp_path) as s:
+        with pytest.raises(ValueError, match=r"ArithmeticError: below zero; the finished"):
+            s.rows(squares, [task(1), task(-1), task(2)])
+        found = s.rows(lambda *_: 1 / 0, [task(1), task(2)])  # nothing is computed again
+    assert [row["result"]["square"] for row in found] == [1, 4]
+    assert found[0]["result"]["none"] is None
+    assert (tmp_path / "rows" / f"{task(1).name}.f").read_bytes() == b"x"
+
+
+def test_a_row_is_named_by_all_that_it_depends_on(tmp_path):
+    names = {task(1).name, task(2).name, task(1, known="a").name, task(1, known="b").name}
+    assert len(names) == 4
+    assert task(1).name == task(1).name
+
+
+def test_a_damaged_row_is_refused_and_not_taken_for_a_result(tmp_path):
+    with held(tmp_path) as s:
+        s.rows(squares, [task(1)])
+        (tmp_path / "rows" / f"{task(1).name}.json").write_text('{"result": ')
+        with pytest.raises(ValueError, match="is no row of a study"):
+            s.rows(squares, [task(1)])
+
+
+def test_tables_read_back_to_the_last_digit(tmp_path):
+    lines = [
+        {"row": "a", "x": 0.1 + 0.2, "n": 3, "none": None, "list": [1.5], "b": True, "same": "t"},
+        {"row": "b", "x": 1e-300, "n": 4, "none": 2.0, "list": [1, 2.0], "b": False, "same": "t"},
+        {"row": "c", "x": -1.0, "n": 5, "none": None, "list": [], "b": True, "same": "t"},
+    ]
+    with held(tmp_path) as s:
+        s.table("p", lines)
+        s.record()
+    back = sheets.read(tmp_path / "s_p.csv")
+    assert json.loads((tmp_path / "s_common.json").read_text())["p"] == {"same": "t"}
+    assert [{**line, "same": "t"} for line in back] == lines
