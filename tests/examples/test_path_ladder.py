@@ -99,6 +99,8 @@ def test_an_interrupted_ladder_keeps_its_finished_rungs(tmp_path):
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},
+        # a test run in the background ignores Ctrl-C, and its children would inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:  # fmt: skip
         assert process.stdout.readline().startswith("rung 1 of 6: tanh, N = 3")
         process.send_signal(signal.SIGINT)
