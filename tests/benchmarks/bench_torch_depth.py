@@ -56,7 +56,7 @@ ROLES = {
 RUNS = (
     (("stage", DEPTH), ("fresh", 10), ("fresh", 6), ("fresh", 5), ("fresh", 4)),
     (("plain", 6), ("fresh", 8), ("terminal", DEPTH), ("hard", DEPTH)),
-    (("fresh", 3), ("fresh", 7), ("plain", 10), ("plain", 4)),
+    (("fresh", 3), ("fresh", 7), ("plain", 10)),
 )
 LABELS = {
     "stage": "stage cost",
