@@ -43,7 +43,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     options.sets, options.activations = dict(SETS), ("tanh", "silu")
     options.depths, options.seeds = (3, 5, 8, 12, 20, 30, 50, 100), (0, 1)
     options.images, options.image_activations = ("digits", "mnist5k"), ("tanh", "relu")
-    options.image_depths, options.image_seeds = (3, 5, 10, 20, 50, 100), (0, 1, 2)
+    options.image_depths, options.image_seeds = (3, 5, 10, 20, 50), (0, 1)
     options.epochs, options.rows, options.crop_at = 20, None, 20
     if options.quick:
         options.sets = {"blobs": {"n_samples": 9, "n_classes": 3}}

@@ -43,7 +43,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     options.cases, options.values = CASES, VALUES
     options.depths, options.seeds = (
         {"two": (10, 20, 40), "ten": (4, 8)},
-        {"two": (0, 1), "ten": (0,)},
+        {"two": (0,), "ten": (0,)},
     )
     if options.quick:
         small = {"data": "blobs", "data_options": {"n_samples": 9, "n_classes": 3}, "width": 3}
