@@ -37,7 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     options.output.mkdir(parents=True, exist_ok=True)
     for name in options.methods or METHODS:
-        for seed in range(min(METHODS[name].seeds, options.seeds)):
+        count = min(METHODS[name].seeds, options.seeds)
+        for seed in range(options.first_seed, options.first_seed + count):
             path = options.output / f"{name}-{seed}.json"
             if not path.exists():
                 _run_row(name, seed, path, options.row_seconds)
@@ -55,6 +56,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="folder of the rows")
     parser.add_argument("--methods", nargs="*", help="only these")
     parser.add_argument("--seeds", type=int, default=99, help="at most so many seeds a method")
+    parser.add_argument("--first-seed", type=int, default=0, help="of each method (0)")
     parser.add_argument("--row-seconds", type=float, default=400, help="limit of one solve (400)")
     parser.add_argument("--row", nargs=2, metavar=("METHOD", "SEED"), help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
