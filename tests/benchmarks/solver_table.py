@@ -28,8 +28,8 @@ def write_table(folder: Path, methods: dict) -> None:
         " shared, so wall seconds count other work too); gradient and least curvature recomputed"
         " by PyTorch's automatic differentiation from the statement.  Medians are over the rows"
         " that ended; a row over its limit of wall seconds is listed, counts as not solved, and"
-        " would only raise them.  The defaults of growth were chosen on seeds 0 to 9 and the rule for"
-        " the leap to N = 100 on seeds 0 to 4: on these seeds ours looks better than it is;"
+        " would only raise them.  The defaults of growth were chosen on seeds 0 to 9 and the rule"
+        " for the leap to N = 100 on seeds 0 to 4: on these seeds ours looks better than it is;"
         " `solvers_fresh.md` has others.",
         "",
         f"Host: {done[0]['host']}.  Versions: "
