@@ -197,39 +197,52 @@ def smoothed_relu(
     smooth = problem.with_(**kind, depth=depth)
     path = [grow(smooth, solver, seed=seed, options=options, report=report)]
     for low, high in itertools.pairwise(sharpness):
-        last = path[-1]
-        steps = np.geomspace(low, high, 1 + max(1, math.ceil(math.log(high / low, ratio))))
-        for k in steps[1:]:
-            at_end = k == steps[-1]
-            smooth = smooth.with_(sharpness=high if at_end else float(k))
-            tolerance = options.tolerance if at_end else options.intermediate_tolerance
-            last = solver(smooth, last.controls, tolerance, report)
-            for _ in range(options.escapes):
-                if last.status is Status.SADDLE:
-                    last = escape(last, solver, report)
-            if last.status is Status.INTERRUPTED:
+        if path[-1].status is Status.INTERRUPTED:
+            break
+        path.append(_sharpen(path[-1], solver, low, high, ratio, options, report))
+    if depth < problem.depth and path[-1].status is not Status.INTERRUPTED:
+        shallow, path = path, []
+        for one in shallow:
+            deep = one.problem.with_(depth=problem.depth)
+            path.append(
+                grow(deep, solver, seed=seed, start=one.controls, options=options, report=report)
+            )
+            if path[-1].status is Status.INTERRUPTED:
                 break
-        path.append(last)
-    if depth < problem.depth:
-        deep = lambda s: s.problem.with_(depth=problem.depth)  # noqa: E731
-        climb = functools.partial(grow, solver=solver, seed=seed, options=options, report=report)
-        path = [climb(deep(s), start=s.controls) for s in path]
     last = path[-1]
-    facts = assess(problem, last.controls, options.tolerance)
+    # shallower only after Ctrl-C
+    controls = extend(problem, last.controls, np.random.default_rng(seed), 0.0)
+    facts = assess(problem, controls, options.tolerance)
+    interrupted = last.status is Status.INTERRUPTED
     record = dataclasses.replace(
         last.report,
-        status=facts.status,
+        status=Status.INTERRUPTED if interrupted else facts.status,
         method=f"{last.report.method}, smoothed path to relu",
         **facts.fields_of_report(),
     )
     judged = Solution(
         problem=problem,
-        controls=last.controls,
+        controls=controls,
         states=facts.states,
         costate=facts.costate,
         report=record,
     )
     return (*path, judged)
+
+
+def _sharpen(last, solver, low, high, ratio, options, report):
+    """Follow a minimum from one sharpness to the next in factors of at most `ratio`."""
+    steps = np.geomspace(low, high, 1 + max(1, math.ceil(math.log(high / low, ratio))))
+    for k in (*steps[1:-1].tolist(), high):
+        smooth = last.problem.with_(sharpness=k)
+        tolerance = options.tolerance if k == high else options.intermediate_tolerance
+        last = solver(smooth, last.controls, tolerance, report)
+        for _ in range(options.escapes):
+            if last.status is Status.SADDLE:
+                last = escape(last, solver, report)
+        if last.status is Status.INTERRUPTED:
+            break
+    return last
 
 
 def _climb(problem, solver, stages, start, *, options, rng, report):

@@ -111,8 +111,13 @@ def grow_by_gain(
         start = solution.controls
         if small_in_a_row and not leapt and deeper.depth < limit and _at_rest(solution, options):
             leapt, deeper = True, problem.with_(depth=limit)
-            start, count = _with_tail_at_rest(deeper, solution, solver, rough, growth, report)
+            rest, count = _with_tail_at_rest(deeper, solution, solver, rough, growth, report)
             iterations += count
+            if rest.status is Status.INTERRUPTED:  # its J is not that of the problem asked for
+                record = dataclasses.replace(solution.report, status=Status.INTERRUPTED)
+                solution = dataclasses.replace(solution, report=record)
+                break
+            start = rest.controls
         tolerance = growth.tolerance if deeper.depth == limit else rough
         found, rung, count = _climb(deeper, solution, start, solver, tolerance, growth, rng, report)
         iterations += count
@@ -163,12 +168,11 @@ def _at_rest(solution: Solution, options: GainOptions) -> bool:
 
 
 def _with_tail_at_rest(deeper, solution, solver, tolerance, growth, report):
-    """Controls of the solved layers, optimal for `deeper` while all others idle; iterations."""
+    """The solved layers again, optimal for `deeper` while all others idle; iterations."""
     problem = solution.problem
     idle = deeper.h * deeper.beta * (deeper.depth - problem.depth)
     weighted = problem.with_(gamma=problem.gamma + idle)
-    found, count = _descend(weighted, solution.controls, solver, tolerance, growth, report)
-    return found.controls, count
+    return _descend(weighted, solution.controls, solver, tolerance, growth, report)
 
 
 def _climb(deeper, solution, start, solver, tolerance, growth, rng, report):

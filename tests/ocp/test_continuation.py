@@ -175,6 +175,24 @@ def test_the_smoothed_path_approaches_relu_and_never_claims_it_solved():
         smoothed_relu(problem, SOLVER, ratio=1.0)
 
 
+@pytest.mark.parametrize("path_depth", [None, 2])
+def test_an_interrupt_ends_the_smoothed_path(path_depth):
+    problem, seen = blobs(2, 6, depth=3, activation="relu", r=1e-2), []
+
+    def interrupted_past_ten(statement, start, tolerance, report):
+        seen.append(statement.sharpness)
+        solution = SOLVER(statement, start, tolerance, report)
+        if statement.sharpness == 10.0:
+            return solution
+        record = dataclasses.replace(solution.report, status=Status.INTERRUPTED)
+        return dataclasses.replace(solution, report=record)
+
+    *path, last = smoothed_relu(problem, interrupted_past_ten, path_depth=path_depth)
+    assert sum(k > 10 for k in seen) == 1  # nothing was solved after Ctrl-C
+    assert len(path) == 2 and last.status is Status.INTERRUPTED
+    assert last.problem.activation == "relu" and last.controls.depth == 3
+
+
 def test_the_smoothed_path_takes_small_steps_and_may_be_grown():
     seen = []
 

@@ -1,5 +1,7 @@
 """Growth by the gain over idling: the formula, the rejection and the depth it chooses."""
 
+import dataclasses
+
 import numpy as np
 import problems
 import pytest
@@ -81,6 +83,23 @@ def test_on_the_turnpike_growth_leaps_to_the_depth_asked_for(scheme):
     # sums of a hundred terms of order one
     assert weighted == pytest.approx(float(objective(found.problem, idle)), rel=1e-13)
     assert found.report.objective <= weighted
+
+
+def test_an_interrupt_during_the_leap_ends_the_growth():
+    problem, calls = problems.blobs(3, 9), []
+
+    def interrupted_at_the_leap(statement, start, tolerance, report):
+        calls.append(statement.depth)
+        solution = solver(statement, start, tolerance, report)
+        if statement.gamma == problem.gamma:
+            return solution
+        record = dataclasses.replace(solution.report, status=Status.INTERRUPTED)
+        return dataclasses.replace(solution, report=record)
+
+    found, _ = grow_by_gain(problem, interrupted_at_the_leap, depth=60)
+    assert found.status is Status.INTERRUPTED
+    assert max(calls) < 30  # nothing was solved after Ctrl-C
+    assert found.problem.gamma == problem.gamma
 
 
 @pytest.mark.parametrize("wrong", [{"first": 0}, {"step": 2.5}, {"small": 0.0}])
