@@ -98,9 +98,13 @@ def _numpy_load(path: Path):
     try:
         return np.load(path, allow_pickle=False)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        # NumPy's own sentence advises to unpickle the file
-        reason = "pickled objects are never read" if "pickle" in str(error) else error
-        raise ValueError(f"{path} is no plain NumPy file: {reason}") from None
+        raise _no_numpy_file(path, error) from None
+
+
+def _no_numpy_file(path: Path, error: Exception) -> ValueError:
+    # NumPy's own sentence advises to unpickle the file
+    reason = "pickled objects are never read" if "pickle" in str(error) else error
+    return ValueError(f"{path} is no plain NumPy file: {reason}")
 
 
 def _npz(path: Path) -> dict[str, np.ndarray]:
@@ -111,8 +115,7 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
         try:
             return {name: archive[name] for name in archive.files}
         except (ValueError, zipfile.BadZipFile) as error:
-            reason = "pickled objects are never read" if "pickle" in str(error) else error
-            raise ValueError(f"{path} is no plain NumPy file: {reason}") from None
+            raise _no_numpy_file(path, error) from None
 
 
 def _csv(path: Path) -> np.ndarray:
