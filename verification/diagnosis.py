@@ -16,6 +16,7 @@ from .report import Entry, Finding, Verdict
 #: shares and factors at which a caution is given; our choice
 NEAR_ONE, NEAR_UNIFORM = 0.999, 1.05
 VANISHING, SATURATED = 1e-6, 0.5
+SETTLED, WRONG = 0.8, 0.1
 HEAVY_TERMINAL = 100.0
 SHOWN = 8
 
@@ -70,9 +71,14 @@ def _balance(facts: Facts) -> list[Entry]:
     wrong = float((~found.right[-1]).mean())
     idle = problem.gamma + problem.h * problem.depth * problem.beta
     uniform = idle * float(found.data_cost[0])
-    if decay < 0.01 * data and data > 0.5 * uniform and problem.r > 0 and wrong > 0.1:
+    if decay < 0.01 * data and data > 0.5 * uniform and problem.r > 0 and wrong > WRONG:
         text = "controls hardly move the samples and cost next to nothing: lower r, or start away"
         lines.append(_line("r_too_large", f"{text} from u = 0", decay / max(data, 1e-300)))
+    elif wrong > WRONG and _settled(facts):
+        k = entry_layer(facts)
+        text = "samples stay wrong though layers are left over: moving them costs more than it"
+        text += " gains, or a better minimum is elsewhere: lower r, raise p_d, or start anew"
+        lines.append(_line("settled_unfitted", text, wrong, f"layer {k}"))
     if problem.r == 0:
         lines.append(_line("r_zero", "r = 0: controls may grow without bound; give r > 0", 0.0))
     per_layers = problem.h * problem.depth
@@ -82,6 +88,13 @@ def _balance(facts: Facts) -> list[Entry]:
         )
         lines.append(_line("gamma_too_large", text, problem.gamma / per_layers))
     return lines
+
+
+def _settled(facts: Facts) -> bool:
+    """Whether a stationary file has its data cost settled well before the last layer."""
+    if facts.problem.beta == 0 or not facts.grad_inf_norm <= facts.tolerance:
+        return False
+    return entry_layer(facts) <= SETTLED * facts.problem.depth
 
 
 def _trapped(facts: Facts) -> list[Entry]:

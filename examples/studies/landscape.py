@@ -12,7 +12,9 @@ and the best minima are shaken: random noise on the controls, then solved again.
 """
 
 import argparse
+import hashlib
 import sys
+from pathlib import Path
 
 import exact
 import numpy as np
@@ -29,6 +31,11 @@ SMALL = {"data": "spirals", "data_options": {"points_per_class": 8}, "depth": 6}
 GROWTH = {"append_scale": 1e-2, "intermediate_tolerance": 1e-6, "tolerance": 1e-8,
           "escapes": 5, "restarts": 1, "trials": 1}  # fmt: skip
 SCALES = (0.1, 0.5)
+#: where best_known/README.md says it comes from; no start of this study
+BEST_KNOWN = Path(__file__).parents[1] / "best_known" / "spirals.safetensors"
+#: tuned on other seeds: tests/benchmarks/bench_torch_spirals.py
+TRAINING = {"lr": 0.1, "schedule": "cosine", "lr_end": 1e-3, "clip": 1.0, "evaluate_every": 0}
+ADAM_SCALE = 0.3
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -39,11 +46,19 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--adam", type=int, default=20, help="runs of Adam (20)")
     add("--ipopt", type=int, default=10, help="runs of IPOPT with growth (10)")
     add("--certified", type=int, default=10, help="best distinct minima to certify (10)")
+    add(
+        "--known",
+        type=Path,
+        metavar="FILE",
+        help="the best minimum known before (examples/best_known/spirals.safetensors)",
+    )
     options = made.parse_args(arguments)
-    options.steps, options.generations, options.case = 2500, 2, SPIRALS
+    options.steps, options.generations, options.case = 5000, 2, SPIRALS
     if options.quick:
         options.starts, options.shakes, options.adam, options.ipopt = 6, 3, 1, 1
         options.certified, options.steps, options.generations, options.case = 1, 50, 1, SMALL
+    elif options.known is None:
+        options.known = BEST_KNOWN
     return options
 
 
@@ -73,6 +88,21 @@ def shake(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
     return exact.solved_row(solve(known.problem, unflatten(known.problem, u)))
 
 
+def known(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
+    """A minimum that was found elsewhere, judged like all others."""
+    from ocp.optimality import assess
+
+    content = exact.load(given["known"])
+    own = exact.problem_of(parameters)
+    for name in own.__slots__:
+        if not np.array_equal(getattr(own, name), getattr(content.problem, name)):
+            raise ValueError(f"the known minimum belongs to another problem: {name} differs")
+    facts, produced = exact.judged(content)
+    status = assess(content.problem, content.controls, 1e-8).status
+    measures = exact.measures(content.problem, content.controls)
+    return {"status": status.name} | measures | facts, produced
+
+
 def solve(problem, controls):
     """An exact solve from given controls, leaving saddles."""
     from ocp.continuation import escape
@@ -96,14 +126,14 @@ def adam(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
     from nn_baseline.options import Options
     from nn_baseline.start import start_network
     from nn_baseline.train import train
-    from ocp.controls import random_start
+    from ocp.controls import near_zero
     from ocp.files import TrainingFile
 
     torch.set_num_threads(1)
     problem = exact.problem_of(parameters)
     rng = np.random.default_rng([parameters["seed"], 1])
     options = Options(seed=parameters["seed"], **parameters["options"])
-    network = start_network(problem, options, random_start(problem, rng, parameters["start_scale"]))
+    network = start_network(problem, options, near_zero(problem, rng, parameters["start_scale"]))
     train(network, options)
     trained = network.controls()
     ended, _ = exact.judged(TrainingFile(problem=problem, controls=trained, origin={}))
@@ -149,6 +179,18 @@ def tasks_of_starts(options: argparse.Namespace, solver: str, count: int) -> lis
     ]
 
 
+def tasks_of_known(options: argparse.Namespace) -> list[study.Task]:
+    """The minimum known before, copied to the rows, where workers get it from."""
+    if options.known is None:
+        return []
+    content = options.known.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    file = f"known_{digest[:10]}.safetensors"
+    write_atomically(options.output / "rows" / file, content)
+    parameters = options.case | {"file": options.known.name, "file_sha256": digest}
+    return [study.Task(part="known", label="0", parameters=parameters, given={"known": file})]
+
+
 def tasks_of_shakes(options, rows: list[dict], generation: int) -> list[study.Task]:
     """Noise of two sizes on the best minima so far."""
     best = [group[0] for group in distinct(options.output / "rows", rows)[:4]]
@@ -164,13 +206,13 @@ def tasks_of_shakes(options, rows: list[dict], generation: int) -> list[study.Ta
 
 
 def tasks_of_adam(options) -> list[study.Task]:
-    training = {"lr": 1e-2, "schedule": "cosine", "epochs": options.steps, "evaluate_every": 0}
+    training = TRAINING | {"epochs": options.steps, "warmup": min(100, options.steps // 10)}
     return [
         study.Task(
             part="adam",
             label=f"{seed}",
             parameters=options.case
-            | {"optimizer": "adam", "start_scale": 0.5, "seed": seed, "options": training},
+            | {"optimizer": "adam", "start_scale": ADAM_SCALE, "seed": seed, "options": training},
         )
         for seed in range(options.adam)
     ]
@@ -197,7 +239,7 @@ def optima_table(groups: list[list[dict]], certificates: list[dict]) -> list[dic
         first = group[0]["result"]
         ended = {
             f"ended_{part}": sum(row["part"] == part for row in group)
-            for part in ("starts", "adam", "ipopt", "shakes")
+            for part in ("starts", "adam", "ipopt", "shakes", "known")
         }
         names = ("J", "curvature", "curvature_band", "gradient", "depth_used", "entry", "off")
         line = {"rank": rank, "row": group[0]["name"]} | {n: first[n] for n in names} | ended
@@ -244,9 +286,11 @@ def methods_table(rows: dict[str, list[dict]], groups: list[list[dict]]) -> list
 def compute(options: argparse.Namespace, held: study.Study) -> None:
     """Compute all rows and write the tables."""
     rows = {"starts": held.rows(start, tasks_of_starts(options, "structured", options.starts))}
+    rows["known"] = held.rows(known, tasks_of_known(options))
     rows["shakes"] = []
     for generation in range(options.generations):
-        tasks = tasks_of_shakes(options, rows["starts"] + rows["shakes"], generation)
+        earlier = rows["starts"] + rows["known"] + rows["shakes"]
+        tasks = tasks_of_shakes(options, earlier, generation)
         rows["shakes"] += held.rows(shake, tasks)
     rows["adam"] = held.rows(adam, tasks_of_adam(options))
     rows["ipopt"] = held.rows(start, tasks_of_starts(options, "ipopt", options.ipopt))
@@ -261,6 +305,8 @@ def compute(options: argparse.Namespace, held: study.Study) -> None:
         ],
     )  # fmt: skip
     for part, found in rows.items():
+        if not found:
+            continue
         held.table(part, [sheets.flat(row, without=exact.CURVES) for row in found])
     held.table("certificates", [sheets.flat(row) for row in proofs])
     held.table("optima", optima_table(groups, proofs))
@@ -309,6 +355,9 @@ def draw(tables: dict[str, list[dict]]) -> dict:
                    title="distinct minima")  # fmt: skip
     axes[1, 1].semilogy(100 * (J / best - 1), [line["curvature"] for line in own], "^",
                         color="#D55E00", markersize=2.5, alpha=0.5)  # fmt: skip
+    for axis, column in ((axes[1, 0], "depth_used"), (axes[1, 1], "curvature")):
+        axis.plot(0.0, optima[0][column], "*", color="#000000", markersize=8, label="best known")
+        axis.legend(fontsize=6)
     axes[1, 1].set(xlabel="above the best known [%]", ylabel="least curvature",
                    title="distinct minima")  # fmt: skip
     pictures.letters(axes.flat)

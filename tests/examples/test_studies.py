@@ -70,6 +70,24 @@ def test_quick(name, tmp_path):
     ).read_bytes()
 
 
+@pytest.mark.slow
+def test_a_minimum_known_before_takes_its_place_and_its_problem_is_checked(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert run("landscape.py", "--quick", "--output", first).returncode == 0
+    done = run("landscape.py", "--quick", "--known", first / "best.safetensors", "--output", second)
+    assert done.returncode == 0, done.stderr
+    best = sheets.read(second / "landscape_optima.csv")[0]
+    assert best["ended_known"] == 1
+    known = sheets.read(second / "landscape_known.csv")
+    assert [(line["exit_code"], line["status"]) for line in known] == [(0, "SOLVED")]
+    other = STUDIES.parent / "best_known" / "spirals.safetensors"
+    done = run("landscape.py", "--quick", "--known", other, "--output", tmp_path / "third")
+    assert done.returncode == 2
+    assert "another problem: inputs differs" in done.stderr
+    done = run("landscape.py", "--quick", "--known", tmp_path / "no", "--output", tmp_path / "4")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+
+
 def test_help_is_light_and_bad_input_is_refused(tmp_path):
     for name in EXACT:
         code = f"import sys; sys.argv = ['x', '--help']; sys.path.insert(0, {str(STUDIES)!r})\n"
