@@ -118,7 +118,7 @@ def spectrum(problem, controls) -> dict:
     """The largest eigenvalue of the reduced Hessian, and its ratio to the least."""
     from ocp.assembly import assembled_hessian
 
-    if problem.n_decision > 1300:
+    if problem.n_decision > 2000:
         return {}
     values = np.linalg.eigvalsh(assembled_hessian(problem, controls))
     return {"largest_curvature": float(values[-1]), "condition": float(values[-1] / values[0])}

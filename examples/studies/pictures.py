@@ -59,3 +59,13 @@ def curve(lines: Sequence[dict], x: str, y: str) -> tuple[list, list]:
     """Return the values of x and the medians of y over the lines with that x."""
     xs = sorted({line[x] for line in lines})
     return xs, [median([line.get(y) for line in lines if line[x] == v]) for v in xs]
+
+
+def lowest(lines: Sequence[dict], *names: str) -> list[dict]:
+    """Return the line of lowest objective at each value of the columns `names`."""
+    found: dict[tuple, dict] = {}
+    for line in lines:
+        key = tuple(line[name] for name in names)
+        if key not in found or line["J"] < found[key]["J"]:
+            found[key] = line
+    return list(found.values())

@@ -5,7 +5,7 @@ gamma pays the last layer alone: too large and samples leave the turnpike at the
 far a layer may move.  Each is varied alone around the default, then r against p_d on a map; every
 exact solution is judged, and the judge's diagnosis names what went wrong.
 
-    python examples/studies/weights.py            about 2 processor minutes; resumable
+    python examples/studies/weights.py            about 4 processor minutes; resumable
     python examples/studies/weights.py --quick    a small case: seconds
 
 The parameter values are our choice.
@@ -30,7 +30,7 @@ DEFAULT = {"p_d": 0.9, "r": 1e-3, "gamma": 1.0, "h": 0.5}
 def parse(arguments: list[str]) -> argparse.Namespace:
     options = study.parser(__doc__, NAME).parse_args(arguments)
     options.data = {"data": "spirals", "data_options": {"points_per_class": 24}}
-    options.depth, options.seeds = 20, (0,)
+    options.depth, options.seeds = 20, (0, 1, 2)
     options.sweeps = {
         "r": (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),
         "gamma": (0.0, 0.1, 1.0, 10.0, 100.0, 1000.0),
@@ -96,7 +96,8 @@ def draw(tables: dict[str, list[dict]]) -> dict:
             axis = figure.add_subplot(grid[i, j])
             for k, (column, label) in enumerate(curves):
                 style = pictures.style(k + 2 * i)
-                axis.plot(*pictures.curve(tables[name], name, column), **style, label=label)
+                lowest = pictures.lowest(tables[name], name)
+                axis.plot(*pictures.curve(lowest, name, column), **style, label=label)
             if name == "gamma":
                 axis.set_xscale("symlog", linthresh=0.1)
             else:
@@ -117,17 +118,13 @@ def chart(axis, lines: list[dict]):
     """What is seen at each r and p_d, by the lowest minimum of the seeds; depth used beside it."""
     marks = (("turnpike", "o", "#0072B2"), ("turnpike, samples wrong", "s", "#56B4E9"),
              ("fitted only", "^", "#E69F00"), ("neither", "x", "#000000"))  # fmt: skip
-    best: dict[tuple, dict] = {}
-    for line in lines:
-        key = (line["r"], line["p_d"])
-        if key not in best or line["J"] < best[key]["J"]:
-            best[key] = line
+    best = pictures.lowest(lines, "r", "p_d")
     for name, marker, colour in marks:
-        own = [line for line in best.values() if line["seen"] == name]
+        own = [line for line in best if line["seen"] == name]
         axis.plot([line["p_d"] for line in own], [line["r"] for line in own], marker,
                   color=colour, markersize=8, label=name)  # fmt: skip
-    for (r, p), line in best.items():
-        axis.annotate(str(line["depth_used"]), (p, r), xytext=(7, -2), fontsize=6,
+    for line in best:
+        axis.annotate(str(line["depth_used"]), (line["p_d"], line["r"]), xytext=(7, -2), fontsize=6,
                       textcoords="offset points")  # fmt: skip
     pictures.targets(axis, [line["p_d"] for line in lines])
     axis.set_yscale("log")
