@@ -176,8 +176,8 @@ def test_the_slack_of_a_trace(n_classes):
     labels = np.arange(7) % n_classes
     logits = rng.standard_normal((5, 7, n_classes))
     content = trace.Trace(
-        logits=logits, labels=labels, control_norm=np.ones(4), h=0.5, p_d=0.9, r=1e-2, gamma=1.0, n_classes=n_classes, depth=4,
-        beta=1, origin={},
+        logits=logits, labels=labels, control_norm=np.ones(4), n_classes=n_classes, depth=4,
+        h=0.5, p_d=0.9, r=1e-2, gamma=1.0, beta=1, origin={},
     )  # fmt: skip
     facts = TraceFacts(content)
     alpha, line = dissipativity.along_trace(facts)
