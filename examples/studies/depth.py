@@ -58,10 +58,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def crop(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
-    """Remove the layers behind the depth used; solve a fresh network of the depth left."""
+    """Remove the layers behind the depth used; solve a fresh network of the depth left.
+
+    Beside the depth used stands what the judge can prove of it: steering and the depth bound.
+    """
     from ocp import depth, loss, rollout
     from ocp.continuation import GrowthOptions, grow
     from ocp.solvers import by_name
+    from verification import api
 
     whole = exact.load(given["whole"])
     problem, u = whole.problem, whole.controls
@@ -72,7 +76,13 @@ def crop(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
     growth = GrowthOptions(**parameters["growth"])
     found = grow(small, by_name("structured"), seed=parameters["seed"], options=growth)
     result, produced = exact.solved_row(found)
+    report = api.verify_content([whole], names=["whole"], only=("reachability",))
+    steering, bound = (report.named(f"reachability.{name}") for name in ("steering", "depth"))
     own = {
+        "steering": steering.verdict.value,
+        "steering_says": steering.explanation.replace(";", ","),
+        "depth_bound": bound.bound,
+        "depth_bound_is": bound.verdict.value,
         "depth_left": k,
         "cropped_J": depth.cropped_objective(problem, u, k),
         "cropped_right": int(loss.is_right(cut, problem.labels).sum()),
@@ -205,15 +215,18 @@ def exact_panels(axes, lines: list[dict]) -> None:
     worst = max(lines, key=lambda ln: ln["off_bound"] if ln["depth"] == depths[-1] else 0.0)
     axes[0].plot(depths, depths, color="0.7", linewidth=0.8, zorder=0)
     axes[0].axhline(worst["off_bound"], color="0.4", linewidth=0.8, linestyle=":")
-    axes[0].text(depths[0], worst["off_bound"], f"largest bound ({worst['data']})", fontsize=6,
-                 va="bottom", color="0.4")  # fmt: skip
-    axes[0].text(depths[1], depths[1] * 1.2, "all layers", fontsize=6, color="0.5", rotation=35)
-    axes[0].set(title="layers outside the tube", yscale="log", xlabel="depth $N$")
+    axes[0].text(depths[0], worst["off_bound"] * 1.1, f"largest bound ({worst['data']})",
+                 fontsize=6, va="bottom", color="0.4")  # fmt: skip
+    axes[0].text(depths[-3], depths[-3] * 0.55, "all layers", fontsize=6, color="0.5")
+    axes[0].set(title="layers outside the tube", yscale="log", xlabel="depth $N$",
+                ylim=(0.8, 3000))  # fmt: skip
     axes[1].set(title="$V_N$ (lowest found)", yscale="log", xlabel="depth $N$")
+    axes[1].set_yticks((0.2, 0.3, 0.5, 0.8, 1.2), ("0.2", "0.3", "0.5", "0.8", "1.2"))
     axes[2].set(title=f"$F(x_k)$ at N = {depths[-1]}", xlabel="layer $k$")
     for axis in axes[:2]:
         pictures.depths(axis, depths)
-    axes[0].legend(fontsize=6, title="solid tanh, dashed silu", title_fontsize=6)
+    axes[0].legend(fontsize=6, title="solid tanh, dashed silu", title_fontsize=6, ncols=2,
+                   loc="upper left")  # fmt: skip
 
 
 def trained_panels(axes, tables: dict[str, list[dict]]) -> None:
