@@ -6,7 +6,7 @@ Exact: five toy sets, tanh and silu, each grown from 3 to 100 layers; every mini
 each ladder of depths as a whole.  Trained: digits and 5000 MNIST images, tanh and relu.  Then the
 layers behind the turnpike's entry are removed, beside a fresh network of the depth that is left.
 
-    python examples/studies/depth.py            about 15 processor minutes; resumable
+    python examples/studies/depth.py            about 10 processor minutes; resumable
     python examples/studies/depth.py --quick    a small case: seconds
 
 The parameter values are our choice.

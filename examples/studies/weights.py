@@ -5,7 +5,7 @@ gamma pays the last layer alone: too large and samples leave the turnpike at the
 far a layer may move.  Each is varied alone around the default, then r against p_d on a map; every
 exact solution is judged, and the judge's diagnosis names what went wrong.
 
-    python examples/studies/weights.py            about 4 processor minutes; resumable
+    python examples/studies/weights.py            about 6 processor minutes; resumable
     python examples/studies/weights.py --quick    a small case: seconds
 
 The parameter values are our choice.
