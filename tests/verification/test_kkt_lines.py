@@ -299,16 +299,19 @@ def with_costate(change, float32=(), tolerance=1e-8, **changes):
     return problem, u, kkt.stored_costate(Facts(content, tolerance=tolerance))
 
 
+def in_batches_of_five(monkeypatch):
+    whole = next(iter(states.batches(small())))
+    parts = [
+        dataclasses.replace(whole, rows=c, s=whole.s[c], q=whole.q[c], labels=whole.labels[c])
+        for c in (slice(0, 5), slice(5, 10), slice(10, 12))
+    ]
+    monkeypatch.setattr(kkt, "batches", lambda *_, **__: iter(parts))
+
+
 @pytest.mark.parametrize("batch", [None, 5])
 def test_the_stored_costate_is_put_into_the_adjoint_equations(batch, monkeypatch):
     if batch:
-        whole = next(iter(states.batches(small())))
-        cut = [slice(0, 5), slice(5, 10), slice(10, 12)]
-        parts = [
-            dataclasses.replace(whole, rows=c, s=whole.s[c], q=whole.q[c], labels=whole.labels[c])
-            for c in cut
-        ]
-        monkeypatch.setattr(kkt, "batches", lambda *_, **__: iter(parts))
+        in_batches_of_five(monkeypatch)
 
     def last(costate):
         costate[4, 7, 1] += 1e-3
@@ -361,9 +364,11 @@ def test_the_bound_on_the_costate_is_the_tolerance_or_a_share_of_its_largest_ent
     assert line.verdict is Verdict.FAILED
 
 
-def test_a_costate_that_is_not_a_number_fails_and_is_the_worst():
+def test_a_costate_that_is_not_a_number_fails_and_is_the_worst(monkeypatch):
+    in_batches_of_five(monkeypatch)
+
     def broken(costate):
-        costate[4, 3, 0] = np.nan
+        costate[4, 3, 0] = costate[4, 8, 1] = np.nan  # the first of them is named
         costate[4, 5, 1] += 1.0
         return costate
 

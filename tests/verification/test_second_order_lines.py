@@ -270,12 +270,12 @@ def test_the_guard_at_its_limit_and_next_to_kinks():
 
 
 def test_the_inertia_counts_what_the_band_leaves_open():
-    facts = spectral([-2.0, -1e-6, 0.0, 1e-6, 1.1e-6, 3.0])
+    facts = spectral([-2.0, -1.1e-6, -1e-6, 0.0, 1e-6, 3.0])
     facts.problem = small(depth=3, width=5)  # 3 * 5 * 12 states
     line = second_order._inertia(facts)
     assert line.name == "second_order.inertia"
     assert line.verdict is Verdict.OBSERVED
     assert line.message == (
-        "full KKT matrix: (182, 181, 3) positive, negative and undecided eigenvalues by Haynsworth;"
-        " reduced: (2, 1, 3)"
+        "full KKT matrix: (181, 182, 3) positive, negative and undecided eigenvalues by Haynsworth;"
+        " reduced: (1, 2, 3)"
     )
