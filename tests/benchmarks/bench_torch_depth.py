@@ -37,6 +37,7 @@ from nn_baseline.evaluate import evaluate, final_logits
 from nn_baseline.start import samples
 
 NAMES = ("mnist", "fashion")
+TITLES = {"mnist": "MNIST", "fashion": "Fashion-MNIST"}
 SEEDS = range(100, 105)
 #: what the tuning chose, by data set: for the deep network, and for the plain shallow one
 _DEEP = Configuration(lift="principal", h=1.0, r=1e-4)
@@ -263,7 +264,7 @@ def figure(args: argparse.Namespace) -> None:
         k = np.arange(1, DEPTH + 1)
         mean = np.mean(cut, axis=0)[1:]
         spread = np.array([half_width([c[i] for c in cut]) for i in k])
-        axis.plot(k, mean, "-", label="crops of one stage-cost run")
+        axis.plot(k, mean, "-", label="crops, stage cost")
         axis.fill_between(k, mean - spread, mean + spread, alpha=0.25, lw=0)
         for role, mark in (("fresh", "o"), ("plain", "s")):
             depths = sorted({int(r["depth"]) for r in found if r["role"] == role})
@@ -278,12 +279,13 @@ def figure(args: argparse.Namespace) -> None:
                 label=LABELS[role],
             )
         terminal = np.mean([curve(r, "test") for r in of(found, "terminal", DEPTH)], axis=0)
-        axis.plot(k, terminal[1:], ":", label="crops, terminal loss only")
-        axis.set(xlabel="layers", title=name, xticks=range(0, DEPTH + 1, 2))
+        axis.plot(k, terminal[1:], ":", label="crops, terminal loss only (mean)")
+        axis.set(xlabel="layers", title=TITLES[name], xticks=range(0, DEPTH + 1, 2))
         axis.set_ylim(mean[0] - 0.5, max(mean.max(), terminal.max()) + 0.6)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("test accuracy [%], mean and 95 % interval")
-    axes[0].legend(loc="lower right")
+    handles, labels = axes[0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=4)
     fig.savefig(args.output, dpi=130)
 
 

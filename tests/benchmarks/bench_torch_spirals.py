@@ -208,7 +208,7 @@ def table(args: argparse.Namespace) -> None:
             f" {max(gradients):.0e} | {rows[0]['cpu_seconds']} |"
         )
     print("\n| tuning: depth grown | lr | start | steps | clip | share | appended |", end="")
-    print(" best of 8 | median | CPU s |\n" + "|---" * 10 + "|")
+    print(" best of 8 | median | CPU s of 8 starts |\n" + "|---" * 10 + "|")
     for r in sorted(read(TUNING), key=lambda r: float(r["median"])):
         cells = [r[k] for k in KEY]
         cells += [f"{float(r[k]):.4f}" for k in ("best", "median")]
