@@ -6,6 +6,8 @@ The files of a chain are then judged together, which is where the turnpike itsel
 
 from __future__ import annotations
 
+import itertools
+import json
 from collections.abc import Sequence
 
 import exact
@@ -40,11 +42,22 @@ def climb(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
         rng = np.random.default_rng(parameters["seed"])
         idle = extend(problem, found.controls, rng, growth.append_scale)
         found = solver(problem, idle, growth.tolerance, silent)
+    result, produced = described(found, parameters)
+    return result | {"gain": rungs[-1].gain, "rejected": rungs[-1].rejected}, produced
+
+
+def carry(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
+    """Go on from the minimum of a neighbouring problem of the same depth."""
+    problem = exact.problem_of(parameters)
+    return described(exact.solve(problem, exact.load(given["neighbour"]).controls), parameters)
+
+
+def described(found, parameters: dict) -> tuple[dict, study.Files]:
+    """Return what a row says of a solution, and its files."""
+    problem = found.problem
     slack = parameters.get("slack_at") == problem.depth
     result, produced = exact.solved_row(found, only=(*CHECKS, "dissipativity") if slack else CHECKS)
-    lines = exact.lines_of(produced[exact.REPORT])
-    result |= {"gain": rungs[-1].gain, "rejected": rungs[-1].rejected}
-    result |= _of_lines(lines, problem.n_samples)
+    result |= _of_lines(exact.lines_of(produced[exact.REPORT]), problem.n_samples)
     controls = exact.load(produced[exact.SOLUTION]).controls
     return result | logit_norms(problem, controls) | spectrum(problem, controls), produced
 
@@ -96,9 +109,73 @@ def ladders(held: study.Study, found: list[list[dict]], part: str = "ladders") -
     return held.rows(ladder, tasks)
 
 
+def carried(
+    held: study.Study, part: str, found: list[list[dict]], name: str, values: Sequence[float]
+) -> list[dict]:
+    """Solve again from minima that were found at other values of a weight, r or gamma.
+
+    What is feasible at one value is feasible at every other, at a cost that is known.  Each seed's
+    minimum that will cost least, and the lowest one, are carried to the next value, up and down;
+    then, until none is left, every value at which a network found elsewhere costs less is solved
+    again from there.
+    """
+    rows = [own[-1] for own in found]
+    for way, order in (("up", values), ("down", list(reversed(values)))):
+        for before, here in itertools.pairwise(order):
+            there = [row for row in rows if row["parameters"][name] == before]
+            tasks = _carry_tasks(part, name, here, way, cheapest(there, name, here, by_seed=True))
+            tasks += _carry_tasks(part, name, here, way, cheapest(there, name, before))
+            rows += held.rows(carry, list({task.name: task for task in tasks}.values()))
+    while True:
+        tasks, known = [], {row["name"] for row in rows}
+        for here in values:
+            own = cheapest([row for row in rows if row["parameters"][name] == here], name, here)
+            for key, row in cheapest(rows, name, here).items():
+                lowest = cost_at(own[key], name, here) if key in own else np.inf
+                if cost_at(row, name, here) < (1 - 1e-9) * lowest:
+                    tasks += _carry_tasks(part, name, here, "beaten", {key: row})
+        tasks = [task for task in tasks if task.name not in known]
+        if not tasks:
+            return rows
+        rows += held.rows(carry, tasks)
+
+
+def _carry_tasks(part: str, name: str, here: float, way: str, rows: dict) -> list[study.Task]:
+    tasks = []
+    for row in rows.values():
+        parameters = row["parameters"] | {name: here, "carried": way}
+        given = {"neighbour": study.file_of(row, exact.SOLUTION)}
+        task = study.Task(part=part, label=label(parameters), parameters=parameters, given=given)
+        tasks.append(task)
+    return tasks
+
+
+def cost_at(row: dict, name: str, value: float) -> float:
+    """J of a row's controls at another value of r or gamma."""
+    found = row["result"]
+    unit = {"r": 0.5 * found["control_sum"], "gamma": found["data_cost_end"]}[name]
+    return found["J"] + (value - row["parameters"][name]) * unit
+
+
+def cheapest(
+    rows: Sequence[dict], name: str, value: float, *, by_seed: bool = False
+) -> dict[str, dict]:
+    """For each setting of the other parameters the strict minimum that costs least at a value."""
+    apart = {name, "carried"} if by_seed else {name, "carried", "seed"}
+    best: dict[str, dict] = {}
+    for row in rows:
+        if row["result"]["status"] != "SOLVED":
+            continue
+        own = {k: v for k, v in row["parameters"].items() if k not in apart}
+        key = json.dumps(own, sort_keys=True)
+        if key not in best or cost_at(row, name, value) < cost_at(best[key], name, value):
+            best[key] = row
+    return best
+
+
 def label(chain: dict) -> str:
     """A few readable characters."""
-    shown = ("data", "activation", "loss", "p_d", "r", "gamma", "h", "seed")
+    shown = ("data", "activation", "loss", "p_d", "r", "gamma", "h", "seed", "carried")
     return "_".join(str(chain[name]) for name in shown if name in chain)
 
 

@@ -35,6 +35,20 @@ def problem_of(parameters: dict) -> Problem:
     return Problem(inputs=inputs, labels=labels, n_classes=int(labels.max()) + 1, **fields)
 
 
+def solve(problem: Problem, controls: Controls) -> Solution:
+    """Solve from given controls, leaving saddles."""
+    from ocp.continuation import escape
+    from ocp.progress import silent
+    from ocp.solvers import by_name
+
+    solver = by_name("structured", max_iterations=3000)
+    found = solver(problem, controls, 1e-8, silent)
+    for _ in range(5):
+        if found.status is Status.SADDLE:
+            found = escape(found, solver)
+    return found
+
+
 def finished(solution: Solution) -> Solution:
     """Return the solution after Newton steps to rounding; Ctrl-C inside a solver goes on up."""
     from ocp.polish import polished

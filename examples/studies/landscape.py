@@ -85,7 +85,7 @@ def shake(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
     rng = np.random.default_rng(parameters["seed"])
     u = flatten(known.controls)
     u = u + parameters["noise"] * rng.standard_normal(u.shape)
-    return exact.solved_row(solve(known.problem, unflatten(known.problem, u)))
+    return exact.solved_row(exact.solve(known.problem, unflatten(known.problem, u)))
 
 
 def known(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
@@ -101,21 +101,6 @@ def known(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
     status = assess(content.problem, content.controls, 1e-8).status
     measures = exact.measures(content.problem, content.controls)
     return {"status": status.name} | measures | facts, produced
-
-
-def solve(problem, controls):
-    """An exact solve from given controls, leaving saddles."""
-    from ocp.continuation import escape
-    from ocp.progress import silent
-    from ocp.solution import Status
-    from ocp.solvers import by_name
-
-    solver = by_name("structured", max_iterations=3000)
-    found = solver(problem, controls, 1e-8, silent)
-    for _ in range(5):
-        if found.status is Status.SADDLE:
-            found = escape(found, solver)
-    return found
 
 
 def adam(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
@@ -138,7 +123,7 @@ def adam(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
     trained = network.controls()
     ended, _ = exact.judged(TrainingFile(problem=problem, controls=trained, origin={}))
     before = exact.measures(problem, trained)
-    result, produced = exact.solved_row(solve(problem, trained))
+    result, produced = exact.solved_row(exact.solve(problem, trained))
     ended = {"exit_code": ended["exit_code"], "gradient": ended["gradient"]} | {
         name: before[name] for name in ("J", "right", "depth_used")
     }

@@ -2,8 +2,8 @@
 
 Hard cross-entropy has no minimiser: without control weight the logits of an optimal network grow
 for ever, and with it they go on growing as r -> 0 and as layers are added.  Soft cross-entropy at
-every layer has minimisers, hence a turnpike.  Exact solutions (as r -> 0, and as N grows) and
-trained networks (digits) under four losses:
+every layer has minimisers, hence a turnpike.  Exact solutions (as r -> 0, each also carried to the
+next r, and as N grows) and trained networks (digits) under four losses:
 
     terminal          beta = 0, p_d = 1     standard training
     terminal, soft    beta = 0, p_d = .9
@@ -85,20 +85,24 @@ def tasks_of_images(options: argparse.Namespace) -> list[study.Task]:
 
 def compute(options: argparse.Namespace, held: study.Study) -> None:
     """Compute all rows and write the tables."""
-    falling = chains.rows(held, "weights", chains_of(options, options.weights), (options.depth,))
+    found = chains.rows(held, "weights", chains_of(options, options.weights), (options.depth,))
+    falling = chains.carried(held, "weights", found, "r", sorted(options.weights))
     growing = chains.rows(held, "depths", chains_of(options, (options.deep,)), options.depths)
     ladders = chains.ladders(held, growing)
     images = held.rows(trained.train_row, tasks_of_images(options))
-    held.table("weights", [sheets.flat(row) for own in falling for row in own])
+    held.table("weights", [sheets.flat(row) for row in falling])
     held.table("depths", [sheets.flat(row) for own in growing for row in own])
     held.table("ladders", [sheets.flat(row) for row in ladders])
     held.table("trained", [sheets.flat(row) for row in images])
 
 
 def draw(tables: dict[str, list[dict]]) -> dict:
-    """Norms and layers against r and against N, exact above, trained below."""
+    """Norms and layers against r and against N: the lowest exact minimum above, medians over
+    the seeds of trained networks below."""
     from matplotlib.figure import Figure
 
+    for line in tables["trained"]:
+        line["test_percent"] = 100 * line["test_accuracy"]
     figure = Figure(figsize=(7.4, 6.4), layout="constrained")
     axes = figure.subplots(3, 3)
     panels = (
@@ -109,7 +113,7 @@ def draw(tables: dict[str, list[dict]]) -> dict:
         (axes[1, 1], "depths", "depth", "drift", r"exact: drift $|P(z_N - z_{N/2})|$"),
         (axes[1, 2], "depths", "depth", "depth_used", "exact: depth used"),
         (axes[2, 0], "trained", "r", "logit_max", "digits: largest logit"),
-        (axes[2, 1], "trained", "r", "test_accuracy", "digits: test accuracy"),
+        (axes[2, 1], "trained", "r", "test_percent", "digits: test accuracy [%]"),
         (axes[2, 2], "trained", "depth", "entry", "digits: entry layer"),
     )
     for axis, part, x, column, title in panels:
@@ -119,6 +123,8 @@ def draw(tables: dict[str, list[dict]]) -> dict:
                 fixed = "depth" if x == "r" else "r"
                 usual = pictures.usual(own, fixed)
                 own = [line for line in own if line[fixed] == usual]
+            else:
+                own = pictures.lowest(own, x)
             axis.plot(*pictures.curve(own, x, column), **pictures.style(i), label=loss)
         axis.set(title=title, xlabel="control weight $r$" if x == "r" else "depth $N$")
         if x == "r":
@@ -128,10 +134,12 @@ def draw(tables: dict[str, list[dict]]) -> dict:
             pictures.depths(axis, sorted({line[x] for line in tables[part]}))
         if column in ("logit_end", "control_sum", "drift", "logit_max"):
             axis.set_yscale("log")
+            pictures.plain_numbers(axis)
     for axis, part in ((axes[1, 2], "depths"), (axes[2, 2], "trained")):
         depths = sorted({line["depth"] for line in tables[part]})
         axis.plot(depths, depths, color="0.8", linewidth=3, label="all layers", zorder=0)
         axis.set_yscale("log")
+        pictures.plain_numbers(axis)
     handles, labels = axes[1, 2].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=5)
     pictures.letters(axes.flat)

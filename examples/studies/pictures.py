@@ -33,6 +33,18 @@ def depths(axis, values: Sequence[int]) -> None:
     axis.minorticks_off()
 
 
+def plain_numbers(axis) -> None:
+    """1, 10, 100 on a logarithmic axis of values that span two decades or so."""
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+
+    low, high = axis.get_ylim()
+    if high / low > 1e3:
+        return
+    axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+
+
 def targets(axis, values: Sequence[float]) -> None:
     """An axis of p_d that is wide at both ends."""
     axis.set_xscale("logit")
@@ -62,9 +74,11 @@ def curve(lines: Sequence[dict], x: str, y: str) -> tuple[list, list]:
 
 
 def lowest(lines: Sequence[dict], *names: str) -> list[dict]:
-    """Return the line of lowest objective at each value of the columns `names`."""
+    """Return the strict minimum of lowest objective at each value of the columns `names`."""
     found: dict[tuple, dict] = {}
     for line in lines:
+        if line["status"] != "SOLVED":
+            continue
         key = tuple(line[name] for name in names)
         if key not in found or line["J"] < found[key]["J"]:
             found[key] = line

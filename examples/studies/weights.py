@@ -3,9 +3,10 @@
 r buys small controls with fit: too large and nothing moves, too small and the controls grow.
 gamma pays the last layer alone: too large and samples leave the turnpike at the end.  h sets how
 far a layer may move.  Each is varied alone around the default, then r against p_d on a map; every
-exact solution is judged, and the judge's diagnosis names what went wrong.
+exact solution is judged, and the judge's diagnosis names what went wrong.  The lowest minimum of
+each value of r or gamma is carried to its neighbours, which it often beats.
 
-    python examples/studies/weights.py            about 6 processor minutes; resumable
+    python examples/studies/weights.py            about 10 processor minutes; resumable
     python examples/studies/weights.py --quick    a small case: seconds
 
 The parameter values are our choice.
@@ -63,8 +64,8 @@ def chains_of(options: argparse.Namespace, points: list[dict]) -> list[dict]:
     ]
 
 
-def lines_of(rows: list[list[dict]], depth: int) -> list[dict]:
-    return [sheets.flat(row) | {"seen": seen(row["result"], depth)} for own in rows for row in own]
+def lines_of(rows: list[dict], depth: int) -> list[dict]:
+    return [sheets.flat(row) | {"seen": seen(row["result"], depth)} for row in rows]
 
 
 def compute(options: argparse.Namespace, held: study.Study) -> None:
@@ -72,16 +73,21 @@ def compute(options: argparse.Namespace, held: study.Study) -> None:
     for name, values in options.sweeps.items():
         points = chains_of(options, [{name: value} for value in values])
         found = chains.rows(held, name, points, (options.depth,))
-        held.table(name, lines_of(found, options.depth))
+        rows = [own[-1] for own in found]
+        if name != "h":  # another h makes other states of the same controls
+            rows = chains.carried(held, name, found, name, values)
+        held.table(name, lines_of(rows, options.depth))
     weights, targets = options.map
     points = chains_of(options, [{"r": r, "p_d": p} for r in weights for p in targets])
     found = chains.rows(held, "map", points, (options.depth,))
-    held.table("map", lines_of(found, options.depth))
+    rows = chains.carried(held, "map", found, "r", weights)
+    held.table("map", lines_of(rows, options.depth))
 
 
 def draw(tables: dict[str, list[dict]]) -> dict:
     """The three sweeps, and the map of r against p_d."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     sweeps = [name for name in ("r", "gamma", "h") if name in tables]
     figure = Figure(figsize=(7.4, 6.6), layout="constrained")
@@ -100,14 +106,18 @@ def draw(tables: dict[str, list[dict]]) -> dict:
                 axis.plot(*pictures.curve(lowest, name, column), **style, label=label)
             if name == "gamma":
                 axis.set_xscale("symlog", linthresh=0.1)
+                axis.set_xticks((0, 1, 100), ("0", "1", "100"))
             else:
                 axis.set_xscale("log")
             if i == 0:
                 axis.set_yscale("log")
+            else:
+                axis.yaxis.set_major_locator(MaxNLocator(5, integer=True))
             if j == len(sweeps) - 1:
-                axis.set_ylim(top=axis.get_ylim()[1] * (30 if i == 0 else 1.4))
+                axis.set_ylim(top=axis.get_ylim()[1] * (3000 if i == 0 else 1.6))
                 axis.legend(fontsize=6, loc="upper right")
-            axis.set(xlabel=names[name])
+            title = r"largest $|u_k|$ and $F(x_N)$" if i == 0 else "layers"
+            axis.set(xlabel=names[name], title=title)
             axes.append(axis)
     axes.append(chart(figure.add_subplot(grid[2, :]), tables["map"]))
     pictures.letters(axes)
@@ -115,21 +125,29 @@ def draw(tables: dict[str, list[dict]]) -> dict:
 
 
 def chart(axis, lines: list[dict]):
-    """What is seen at each r and p_d, by the lowest minimum of the seeds; depth used beside it."""
+    """What is seen at each r and p_d, in the lowest minimum found; depth used beside it."""
     marks = (("turnpike", "o", "#0072B2"), ("turnpike, samples wrong", "s", "#56B4E9"),
              ("fitted only", "^", "#E69F00"), ("neither", "x", "#000000"))  # fmt: skip
     best = pictures.lowest(lines, "r", "p_d")
     for name, marker, colour in marks:
         own = [line for line in best if line["seen"] == name]
+        if not own:
+            continue
         axis.plot([line["p_d"] for line in own], [line["r"] for line in own], marker,
                   color=colour, markersize=8, label=name)  # fmt: skip
     for line in best:
         axis.annotate(str(line["depth_used"]), (line["p_d"], line["r"]), xytext=(7, -2), fontsize=6,
                       textcoords="offset points")  # fmt: skip
     pictures.targets(axis, [line["p_d"] for line in lines])
+    shown = sorted({line["p_d"] for line in lines})
+    axis.set_xticks(shown, [f"{p:g}" for p in shown])
     axis.set_yscale("log")
     axis.margins(0.08)
-    axis.set(xlabel="$p_d$", ylabel="control weight $r$", title="seen; the number: depth used")
+    axis.set(
+        xlabel="$p_d$",
+        ylabel="control weight $r$",
+        title="seen in the lowest minimum found; the number: depth used",
+    )
     axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return axis
 
