@@ -48,7 +48,8 @@ def plain_numbers(axis) -> None:
 def targets(axis, values: Sequence[float]) -> None:
     """An axis of p_d that is wide at both ends."""
     axis.set_xscale("logit")
-    shown = [p for p in (0.1, 0.2, 0.5, 0.7, 0.9, 0.99, 0.999) if min(values) <= p <= max(values)]
+    ticks = (0.1, 0.2, 0.5, 0.9, 0.99, 0.999) if min(values) < 0.5 else (0.5, 0.7, 0.9, 0.99, 0.999)
+    shown = [p for p in ticks if min(values) <= p <= max(values)]
     axis.set_xticks(shown or list(values)[:1], [f"{p:g}" for p in shown or list(values)[:1]])
     axis.xaxis.set_minor_formatter("")
 

@@ -5,7 +5,7 @@ takes curvature and slope of alpha to zero, linearly.  Both are formulas; what o
 make of them is measured here: turnpike, depth, accuracy, slack, available storage, conditioning
 of the reduced Hessian; and the values of p_d between which each property is there.
 
-    python examples/studies/soft_target.py            about 25 processor minutes; resumable
+    python examples/studies/soft_target.py            about 20 processor minutes; resumable
     python examples/studies/soft_target.py --quick    a small case: seconds
 
 The parameter values are our choice.
@@ -84,11 +84,12 @@ def chains_of(options: argparse.Namespace, case: str) -> list[dict]:
 
 
 def best_of_seeds(found: list[list[dict]]) -> dict[float, list[dict]]:
-    """For each p_d the chain whose deepest minimum is lowest."""
+    """For each p_d the chain whose deepest minimum is lowest; one that is none comes last."""
     best: dict[float, list[dict]] = {}
+    rank = lambda own: (own[-1]["result"]["status"] != "SOLVED", own[-1]["result"]["J"])  # noqa: E731
     for own in found:
         p = own[0]["parameters"]["p_d"]
-        if p not in best or own[-1]["result"]["J"] < best[p][-1]["result"]["J"]:
+        if p not in best or rank(own) < rank(best[p]):
             best[p] = own
     return best
 
@@ -157,6 +158,7 @@ def compute(options: argparse.Namespace, held: study.Study) -> None:
 def draw(tables: dict[str, list[dict]]) -> dict:
     """Formulas, turnpike and conditioning against p_d, and where each property is there."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     cases = list(dict.fromkeys(line["case"] for line in tables["exact"]))
     figure = Figure(figsize=(7.4, 2.1 * len(cases) + 2.5), layout="constrained")
@@ -189,8 +191,10 @@ def draw(tables: dict[str, list[dict]]) -> dict:
             pictures.targets(axis, [line["p_d"] for line in lines])
             axis.set(title=name, xlabel="$p_d$")
             if i == 0:
-                axis.legend(fontsize=6)
+                axis.legend(fontsize=6, loc="lower left" if axis is row[0] else "upper right")
         row[0].set_yscale("log")
+        row[0].set_ylim(bottom=row[0].get_ylim()[0] / 50)
+        row[1].yaxis.set_major_locator(MaxNLocator(6, integer=True))
         row[2].set_yscale("log")
     axes += [strips(lower.subplots(), tables["properties"], cases)]
     pictures.letters(axes)
