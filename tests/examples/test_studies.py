@@ -148,6 +148,34 @@ def test_processes_and_a_dask_cluster_give_equal_tables(tmp_path):
     assert tables(tmp_path / "own") == tables(tmp_path / "dask")
 
 
+def test_a_minimum_costs_elsewhere_what_is_said_and_none_is_left_beaten(tmp_path):
+    assert run("weights.py", "--quick", "--workers", "1", "--output", tmp_path).returncode == 0
+    import chains
+    import exact
+
+    from ocp.rollout import objective
+
+    rows = [json.loads(p.read_text()) for p in (tmp_path / "rows").glob("r_*[0-9a-f].json")]
+    assert {row["parameters"].get("carried") for row in rows} >= {None, "up", "down"}
+    for row in rows:
+        content = (tmp_path / "rows" / f"{row['name']}.{exact.SOLUTION}").read_bytes()
+        file = exact.load(content)
+        for name, value in (("r", 0.02), ("gamma", 7.0)):
+            said = chains.cost_at(row | {"parameters": {"r": row["parameters"]["r"], "gamma": 1.0}},
+                                  name, value)  # fmt: skip
+            true = float(objective(file.problem.with_(**{name: value}), file.controls))
+            assert said == pytest.approx(true, rel=1e-9)
+    for value in (1e-3, 1.0):
+        own = [row["result"]["J"] for row in rows if row["parameters"]["r"] == value]
+        assert min(own) <= (1 + 1e-9) * min(chains.cost_at(row, "r", value) for row in rows)
+    # what is not strictly minimal is never carried
+    worse = [row | {"result": row["result"] | {"status": "SADDLE"}} for row in rows]
+    assert chains.cheapest(worse, "r", 1.0) == {}
+    by_seed = [row | {"parameters": row["parameters"] | {"seed": i}} for i, row in enumerate(rows)]
+    assert len(chains.cheapest(by_seed, "r", 1.0)) == 1
+    assert len(chains.cheapest(by_seed, "r", 1.0, by_seed=True)) == len(rows)
+
+
 # --- the machinery, without a study -------------------------------------------------------------
 
 
