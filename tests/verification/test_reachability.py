@@ -10,7 +10,7 @@ from ocp import activations, controls, datasets, loss, rollout
 from ocp.controls import flatten, unflatten
 from ocp.files import TrainingFile
 from ocp.problem import SCHEMES, Problem
-from verification import balls, reachability, report
+from verification import balls, reachability, report, steering
 from verification.reachability import check_reachability, reach
 
 flint = pytest.importorskip("flint")
@@ -43,7 +43,7 @@ def test_the_jacobian_is_that_of_the_states(scheme, block, activation):
         readout_weight=rng.standard_normal((3, 2)),
     )  # fmt: skip
     u = controls.random_start(problem, rng)
-    values, jacobian = reachability.equations_and_jacobian(problem, u, flatten(u))
+    values, jacobian = steering.equations_and_jacobian(problem, u, flatten(u))
     X = rollout.rollout(problem, u).X[-1]
     C, c = problem.readout_weight, problem.readout_bias
     z = X @ C.T + c
@@ -142,9 +142,9 @@ def test_a_wrong_jacobian_makes_no_proof(monkeypatch):
     # the proof evaluates E and E' in its own arithmetic: a wrong float Jacobian only makes it fail
     problem = separable(6, depth=6)
     start = start_of(problem)
-    u, residual = reachability.gauss_newton(problem, start)
+    u, residual = steering.gauss_newton(problem, start)
     assert residual < 1e-12
-    true = reachability.equations_and_jacobian
+    true = steering.equations_and_jacobian
 
     def wrong(problem, controls, u):
         values, jacobian = true(problem, controls, u)

@@ -1,0 +1,127 @@
+"""Steering every sample onto its minimiser, in float64: the equations and Gauss-Newton for them.
+
+E(u) = (C_j - C_last) x_N + (c_j - c_last) - log(q_j / q_last) for every sample and j < n_c - 1, in
+the controls of the layers alone.  What is proved of a solution is in `reachability`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import scipy.linalg
+
+from ocp.controls import Controls, ends, flatten, layer_size, unflatten
+from ocp.problem import SCHEMES, Problem
+
+#: Gauss-Newton has arrived when no equation is violated by more
+ARRIVED = 1e-9
+#: equations^2 x unknowns x iterations that Gauss-Newton may spend, some seconds
+WORK = 4e8
+
+
+def equations_and_jacobian(
+    problem: Problem, controls: Controls, u: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """E(u), (n_d (n_c-1),), and dE/du of the layers alone, (n_d (n_c-1), N m), in float64.
+
+    Stage by stage forwards, then the rows C_j - C_last are swept backwards through the layers.
+    """
+    A, b, W, E, e, C, c = _with_layers(problem, controls, u)
+    nodes, weights = SCHEMES[problem.scheme]
+    n, m, h, N = problem.width, layer_size(problem), problem.h, problem.depth
+    x = problem.input_values @ E.T + e
+    n_d = len(x)
+    Phi = np.empty((N, n_d, n, n + m))
+    for k in range(N):
+        step, slope = np.zeros_like(x), np.zeros((n_d, n, n + m))
+        K, dK = np.zeros_like(x), np.zeros_like(slope)
+        for a, w in zip(nodes, weights, strict=True):
+            X, dX = x + h * a * K, h * a * dK
+            dX[:, range(n), range(n)] += 1.0
+            value, first = problem.sigma.derivatives(X @ A[k].T + b[k], 1)
+            dV = A[k] @ dX
+            for j in range(n):
+                dV[:, j, n + j * n : n + j * n + n] += X
+                dV[:, j, n + n * n + j] += 1.0
+            dK = first[:, :, None] * dV
+            K = value
+            if W is not None:
+                K, dK = value @ W[k].T, W[k] @ dK
+                for j in range(n):
+                    start = n + n * n + n + j * n
+                    dK[:, j, start : start + n] += value
+            step, slope = step + w * K, slope + w * dK
+        x = x + h * step
+        Phi[k] = h * slope
+        Phi[k][:, range(n), range(n)] += 1.0
+    rows = C[:-1] - C[-1]
+    q = problem.soft_targets
+    wanted = np.log(q[:, :-1] / q[:, -1:])
+    values = x @ rows.T + (c[:-1] - c[-1]) - wanted
+    sweep = np.broadcast_to(rows, (n_d, *rows.shape))
+    jacobian = np.empty((n_d, len(rows), N * m))
+    for k in reversed(range(N)):
+        jacobian[:, :, k * m : k * m + m] = sweep @ Phi[k][:, :, n:]
+        sweep = sweep @ Phi[k][:, :, :n]
+    return values.ravel(), jacobian.reshape(-1, N * m)
+
+
+def gauss_newton(
+    problem: Problem,
+    controls: Controls,
+    progress: Callable[[str], None] = lambda text: None,
+) -> tuple[np.ndarray, float]:
+    """Levenberg-Marquardt on |E(u)|^2 with shortest steps: (u of the layers, largest |E|).
+
+    The damping follows the residual first, and is constant in a second try where that is cheap.
+    """
+    unknowns = problem.depth * layer_size(problem)
+    equations = problem.n_samples * (problem.n_classes - 1)
+    budget = int(np.clip(WORK / (equations**2 * unknowns), 30, 200))
+    u, residual = _levenberg(problem, controls, progress, budget, 1e-2, True)
+    if residual > ARRIVED and budget == 200:
+        again, other = _levenberg(problem, controls, progress, budget, 1.0, False)
+        if other < residual:
+            u, residual = again, other
+    return u, residual
+
+
+def _levenberg(problem, controls, progress, iterations: int, damping: float, follow: bool):
+    u = flatten(controls)[: problem.depth * layer_size(problem)].copy()
+    values, jacobian = equations_and_jacobian(problem, controls, u)
+    for iteration in range(iterations):
+        size = float(np.abs(values).max())
+        if iteration % 20 == 0:
+            progress(f"reachability: Gauss-Newton, residual {size:.1e}")
+        if size <= 1e-14 or not math.isfinite(size) or damping > 1e14:
+            break
+        gram = jacobian @ jacobian.T
+        mean = float(np.trace(gram)) / len(gram)
+        added = mean * (damping * (min(1.0, size) if follow else 1.0) + 1e-14)
+        try:
+            factor = scipy.linalg.cho_factor(gram + added * np.eye(len(gram)))
+        except scipy.linalg.LinAlgError:
+            damping *= 5.0
+            continue
+        step = -jacobian.T @ scipy.linalg.cho_solve(factor, values)
+        with np.errstate(over="ignore", invalid="ignore"):
+            new_values, new_jacobian = equations_and_jacobian(problem, controls, u + step)
+        norm = np.linalg.norm(values)
+        predicted = norm - np.linalg.norm(values + jacobian @ step)
+        actual = norm - np.linalg.norm(new_values)
+        if actual > 1e-4 * predicted:
+            u, values, jacobian = u + step, new_values, new_jacobian
+            damping *= 0.2 if actual > 0.5 * predicted else 1.0 if actual > 0.2 * predicted else 2.0
+        elif size <= 1e-12:
+            break  # rounding level
+        else:
+            damping *= 5.0
+    return u, float(np.abs(values).max())
+
+
+def _with_layers(problem: Problem, controls: Controls, u: np.ndarray) -> tuple:
+    whole = np.concatenate([u, flatten(controls)[len(u) :]])
+    moved = unflatten(problem, whole)
+    return (moved.A, moved.b, moved.W, *ends(problem, moved))
