@@ -281,8 +281,9 @@ def _best_of_trials(climb, stages, seeds, options):
         found.append((solution.status is not Status.SOLVED, solution.report.objective, trial))
         if found[-1] == min(found):
             best, its_rng = solution, rng
-        if solution.status is Status.INTERRUPTED:
-            return best, iterations, trace
+        if solution.status is Status.INTERRUPTED:  # whatever an earlier trial found
+            record = dataclasses.replace(best.report, status=Status.INTERRUPTED)
+            return dataclasses.replace(best, report=record), iterations, trace
     if not rest or best.status is not Status.SOLVED:
         return best, iterations, trace
     solution, count, lines = climb(rest, best.controls, rng=its_rng)
@@ -296,7 +297,11 @@ def _idle_extension(
     controls = extend(problem, solution.controls, rng, 0.0)
     facts = assess(problem, controls, options.tolerance)
     record = dataclasses.replace(
-        solution.report, objective=facts.objective, grad_inf_norm=facts.grad_inf_norm
+        solution.report,
+        objective=facts.objective,
+        grad_inf_norm=facts.grad_inf_norm,
+        # what was solved at the shallow depth need not be at this one
+        status=facts.status if solution.status is Status.SOLVED else solution.status,
     )
     return Solution(
         problem=problem,

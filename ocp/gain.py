@@ -186,7 +186,8 @@ def _climb(deeper, solution, start, solver, tolerance, growth, rng, report):
         idle = _idle(deeper, solution.controls, rng)
         again, more = _descend(deeper, idle, solver, tolerance, growth, report)
         count += more
-        if again.report.objective < found.report.objective:
+        lower = again.report.objective < found.report.objective
+        if lower or again.status is Status.INTERRUPTED:
             found, gain = again, gain_over_idling(solution, again)
     return found, _rung(found, gain, rejected), count
 

@@ -74,10 +74,13 @@ def _balance(facts: Facts) -> list[Entry]:
     if decay < 0.01 * data and data > 0.5 * uniform and problem.r > 0 and wrong > WRONG:
         text = "controls hardly move the samples and cost next to nothing: lower r, or start away"
         lines.append(_line("r_too_large", f"{text} from u = 0", decay / max(data, 1e-300)))
-    elif wrong > WRONG and _settled(facts):
+    elif wrong > WRONG and problem.r > 0 and _settled(facts):
         k = entry_layer(facts)
-        text = "samples stay wrong though layers are left over: moving them costs more than it"
-        text += " gains, or a better minimum is elsewhere: lower r, raise p_d, or start anew"
+        text = (
+            "samples stay wrong though the data cost has settled and layers are left over: moving"
+        )
+        text += " them costs more than it gains, or a better minimum is elsewhere: lower r,"
+        text += " raise p_d, or start anew" if problem.p_d < 0.9 else " or start anew"
         lines.append(_line("settled_unfitted", text, wrong, f"layer {k}"))
     if problem.r == 0:
         lines.append(_line("r_zero", "r = 0: controls may grow without bound; give r > 0", 0.0))
@@ -91,10 +94,11 @@ def _balance(facts: Facts) -> list[Entry]:
 
 
 def _settled(facts: Facts) -> bool:
-    """Whether a stationary file has its data cost settled well before the last layer."""
+    """Whether a stationary file has its data cost settled before the last layers, and some idle."""
     if facts.problem.beta == 0 or not facts.grad_inf_norm <= facts.tolerance:
         return False
-    return entry_layer(facts) <= SETTLED * facts.problem.depth
+    depth = facts.problem.depth
+    return entry_layer(facts) <= SETTLED * depth and depth_used(facts) < depth
 
 
 def _trapped(facts: Facts) -> list[Entry]:

@@ -22,6 +22,7 @@ def climb(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
     from ocp.continuation import GrowthOptions, extend
     from ocp.gain import GainOptions, grow_by_gain
     from ocp.progress import silent
+    from ocp.solution import Status
     from ocp.solvers import by_name
 
     problem = exact.problem_of(parameters)
@@ -38,6 +39,8 @@ def climb(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
         start=start,
         options=options,
     )
+    if found.status is Status.INTERRUPTED:
+        raise KeyboardInterrupt
     if found.problem.depth < problem.depth:  # stuck on the way up: idle layers, and once more
         rng = np.random.default_rng(parameters["seed"])
         idle = extend(problem, found.controls, rng, growth.append_scale)

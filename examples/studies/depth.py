@@ -111,7 +111,8 @@ def tasks_of_crops(options, rows: list[list[dict]]) -> list[study.Task]:
     """The lowest minimum of each set and activation, at one depth."""
     best: dict[tuple, dict] = {}
     for row in (row for found in rows for row in found):
-        if row["parameters"]["depth"] != options.crop_at:
+        at = row["parameters"]["depth"] == options.crop_at
+        if not at or row["result"]["status"] != "SOLVED":
             continue
         key = (row["parameters"]["data"], row["parameters"]["activation"])
         if key not in best or row["result"]["J"] < best[key]["result"]["J"]:
@@ -205,12 +206,12 @@ def exact_panels(axes, lines: list[dict]) -> None:
             own = [ln for ln in lines if ln["data"] == data and ln["activation"] == activation]
             if not own:
                 continue
-            best = [min((ln for ln in own if ln["depth"] == N), key=lambda ln: ln["J"])
-                    for N in depths]  # fmt: skip
+            best = sorted(pictures.lowest(own, "depth"), key=lambda ln: ln["depth"])
+            own_depths = [ln["depth"] for ln in best]
             style = pictures.style(i, dash)
             label = data if activation == "tanh" else None
-            axes[0].plot(depths, [ln["off"] for ln in best], **style, label=label)
-            axes[1].plot(depths, [ln["J"] for ln in best], **style)
+            axes[0].plot(own_depths, [ln["off"] for ln in best], **style, label=label)
+            axes[1].plot(own_depths, [ln["J"] for ln in best], **style)
             deep = best[-1]
             costs = np.maximum(np.array(deep["data_cost"]), 1e-12)[
                 : min(31, len(deep["data_cost"]))
@@ -225,7 +226,7 @@ def exact_panels(axes, lines: list[dict]) -> None:
     axes[0].text(depths[-3], depths[-3] * 0.55, "all layers", fontsize=6, color="0.5")
     axes[0].set(title="layers outside the tube", yscale="log", xlabel="depth $N$",
                 ylim=(0.8, 3000))  # fmt: skip
-    axes[1].set(title="$V_N$ (lowest of 4 chains)", yscale="log", xlabel="depth $N$")
+    axes[1].set(title="$V_N$ (lowest of the chains)", yscale="log", xlabel="depth $N$")
     axes[1].set_yticks((0.2, 0.3, 0.5, 0.8, 1.2), ("0.2", "0.3", "0.5", "0.8", "1.2"))
     axes[2].set(title=f"$F(x_k)$ at N = {depths[-1]}", xlabel="layer $k$")
     for axis in axes[:2]:

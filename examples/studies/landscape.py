@@ -59,6 +59,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         options.certified, options.steps, options.generations, options.case = 1, 50, 1, SMALL
     elif options.known is None:
         options.known = BEST_KNOWN
+    for name, least in (("starts", 2), ("shakes", 1), ("adam", 1), ("ipopt", 1), ("certified", 1)):
+        if getattr(options, name) < least:
+            raise ValueError(f"--{name} is {getattr(options, name)}; wanted at least {least}")
+    if options.starts % 2:
+        raise ValueError(f"--starts is {options.starts}; wanted an even number, two scales")
+    if options.known is not None:
+        refuse_another_problem(options)
     return options
 
 
@@ -82,10 +89,21 @@ def shake(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
     from ocp.controls import flatten, unflatten
 
     known = exact.load(given["from"])
-    rng = np.random.default_rng(parameters["seed"])
+    rng = np.random.default_rng([parameters["generation"], parameters["seed"]])
     u = flatten(known.controls)
     u = u + parameters["noise"] * rng.standard_normal(u.shape)
     return exact.solved_row(exact.solve(known.problem, unflatten(known.problem, u)))
+
+
+def refuse_another_problem(options: argparse.Namespace) -> None:
+    """Look at the minimum known before now rather than after hours of work."""
+    from ocp import files
+
+    found = files.load(options.known).problem
+    own = exact.problem_of(options.case)
+    for name in own.__slots__:
+        if not np.array_equal(getattr(own, name), getattr(found, name)):
+            raise ValueError(f"{options.known} belongs to another problem: {name} differs")
 
 
 def known(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
@@ -93,10 +111,6 @@ def known(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
     from ocp.optimality import assess
 
     content = exact.load(given["known"])
-    own = exact.problem_of(parameters)
-    for name in own.__slots__:
-        if not np.array_equal(getattr(own, name), getattr(content.problem, name)):
-            raise ValueError(f"the known minimum belongs to another problem: {name} differs")
     facts, produced = exact.judged(content)
     status = assess(content.problem, content.controls, 1e-8).status
     measures = exact.measures(content.problem, content.controls)
@@ -136,7 +150,7 @@ def certificate(parameters: dict, given: study.Files) -> tuple[dict, study.Files
     facts, produced = exact.judged(content, certify=True)
     told = exact.lines_of(produced[exact.REPORT])
     minimum, gap = told["certificate.minimum"], told["gap.lower_bound"]
-    names = ("exit_code", "gradient", "curvature", "curvature_band", "claims")
+    names = ("exit_code", "gradient", "curvature", "curvature_band")
     result = {name: facts[name] for name in names} | {
         "certificate": minimum["verdict"],
         "distance": minimum["measured"],

@@ -94,13 +94,11 @@ def best_of_seeds(found: list[list[dict]]) -> dict[float, list[dict]]:
     return best
 
 
-#: property -> does a row (the deepest of its chain), with its ladder, have it?  None: not asked
+#: property -> does a row (the deepest of its chain), with its ladder, have it?  None: undecided
 PROPERTIES = {
     "strict minimum, judged": lambda r, c: r["exit_code"] == 0,
     "all samples right": lambda r, c: r["right"] == r["samples"],
-    "turnpike over the depths": lambda r, c: (
-        None if c["turnpike"] == "not applicable" else c["turnpike"] == "passed"
-    ),
+    "turnpike over the depths": lambda r, c: {"passed": True, "failed": False}.get(c["turnpike"]),
     "data cost settles": lambda r, c: r["entry"] < r["depth"],
     "last layers idle": lambda r, c: r["idle_from"] < r["depth"],
     "tube bound says something": lambda r, c: r["off_bound_is"] == "proved",
@@ -110,7 +108,7 @@ PROPERTIES = {
         abs(r["available_storage"]) < 1e-12 < 1e-9 < r["available_storage_above"]
     ),
     "condition number below 1e8": lambda r, c: (
-        None if "condition" not in r else r["condition"] < 1e8
+        None if "condition" not in r else 0 < r["condition"] < 1e8
     ),
 }
 
@@ -215,7 +213,9 @@ def strips(axis, lines: list[dict], cases: list[str]):
                       label=label)  # fmt: skip
     pictures.targets(axis, (0.1, 0.999))
     axis.set_yticks([-k for k in range(len(names))], names)
-    axis.set(xlabel="$p_d$", title="filled: it is so at this $p_d$; hollow: it is not")
+    axis.set(
+        xlabel="$p_d$", title="filled: it is so at this $p_d$; hollow: it is not; none: undecided"
+    )
     axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=6)
     return axis
 

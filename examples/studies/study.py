@@ -23,12 +23,12 @@ import math
 import multiprocessing
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import executors
 import sheets
 
 from ocp.atomic import check_writable, write_atomically
@@ -94,6 +94,7 @@ class Study:
         self.rows_folder = self.folder / "rows"
         self.seen: dict[str, dict] = {}
         self.common: dict[str, dict] = {}
+        self.tables: dict[str, bytes] = {}
         self._executor: concurrent.futures.Executor | None = None
         self._stack = contextlib.ExitStack()
 
@@ -113,7 +114,11 @@ class Study:
         ValueError : some rows could not be computed (the others are kept), or one is damaged
         OutOfTime, KeyboardInterrupt : finished rows are kept
         """
-        todo = [task for task in tasks if not self._path(task.name).exists()]
+        kept = {task.name for task in tasks if self._path(task.name).exists()}
+        for task in tasks:
+            if task.name in kept:
+                self._read(task)
+        todo = [task for task in tasks if task.name not in kept]
         failures: list[str] = []
         done, begun = len(tasks) - len(todo), time.monotonic()
         for task, outcome in self._outcomes(compute, todo):
@@ -134,23 +139,28 @@ class Study:
         if failures:
             more = f" and {len(failures) - 1} more" if len(failures) > 1 else ""
             raise ValueError(f"row {failures[0]}{more}; the finished rows are kept")
-        found = [self._read(task.name) for task in tasks]
+        found = [self._read(task) for task in tasks]
         self.seen.update({row["name"]: row for row in found})
         return found
 
     def table(self, part: str, lines: Sequence[dict]) -> None:
-        """Write STUDY_PART.csv; what is the same in all of many lines goes to the record."""
+        """Make STUDY_PART.csv; what is the same in all of many lines goes to the record."""
         constant, first = {}, lines[0] if len(lines) >= 3 else {}
         for name, value in first.items():
             if name not in KEPT and all(line.get(name, line) == value for line in lines):
                 constant[name] = value
         lines = [{k: v for k, v in line.items() if k not in constant} for line in lines]
         self.common[part] = sheets.plain(constant)
-        path = self.folder / f"{self.name}_{part}.csv"
-        write_atomically(path, sheets.encode(lines).encode())
+        self.tables[part] = sheets.encode(lines).encode()
 
-    def record(self) -> None:
-        """Write what all rows of a table have in common, and what they cost."""
+    def write(self) -> None:
+        """Write all tables, what the rows of each have in common, and what they cost.
+
+        The record names the tables that belong together and comes last.
+        """
+        (self.folder / f"{self.name}_common.json").unlink(missing_ok=True)
+        for part, content in self.tables.items():
+            write_atomically(self.folder / f"{self.name}_{part}.csv", content)
         parts: dict[str, dict] = {}
         for row in self.seen.values():
             part = parts.setdefault(row["part"], {"rows": 0, "cpu_seconds": 0.0})
@@ -173,7 +183,9 @@ class Study:
                 yield task, _attempt(compute, task, self._given(task))
             return
         if self._executor is None:
-            self._executor = self._stack.enter_context(executor(self.workers, self.cluster))
+            self._executor = self._stack.enter_context(
+                executors.started(self.workers, self.cluster)
+            )
         futures: dict[concurrent.futures.Future, Task] = {}
         waiting = iter(todo)
         try:
@@ -193,6 +205,10 @@ class Study:
         except concurrent.futures.BrokenExecutor:
             raise OSError(
                 "a worker died; finished rows are kept, the same command goes on"
+            ) from None
+        except concurrent.futures.CancelledError:
+            raise OSError(
+                "the cluster was lost; finished rows are kept, the same command goes on"
             ) from None
         except OutOfTime:
             for future in concurrent.futures.as_completed(futures):
@@ -218,12 +234,18 @@ class Study:
     def _path(self, name: str) -> Path:
         return self.rows_folder / f"{name}.json"
 
-    def _read(self, name: str) -> dict:
+    def _read(self, task: Task) -> dict:
+        path = self._path(task.name)
         try:
-            row = json.loads(self._path(name).read_text())
-            row["result"], row["parameters"]
+            row = json.loads(path.read_text())
+            stored = [row[key] for key in ("name", "part", "parameters", "given")]
+            sound = isinstance(row["result"], dict) and isinstance(row["versions"], dict)
+            sound = sound and row["cpu_seconds"] >= 0
         except (ValueError, KeyError, TypeError):
-            raise ValueError(f"{self._path(name)} is no row of a study; remove it") from None
+            sound = False
+        wanted = json.loads(json.dumps([task.name, task.part, task.parameters, task.given]))
+        if not sound or stored != wanted:
+            raise ValueError(f"{path} is no row of this study; remove it")
         return row
 
     def _say(self, text: str) -> None:
@@ -247,7 +269,7 @@ def conduct(
         try:
             with Study(name, options, console) as held:
                 compute(options, held)
-                held.record()
+                held.write()
         except OutOfTime:
             console.print("time is over; the same command goes on from here", highlight=False)
             return show.EXIT_NOT_SOLVED
@@ -256,7 +278,8 @@ def conduct(
     options.output.mkdir(parents=True, exist_ok=True)
     for figure, made in figures.items():
         sheets.save_figure(made, options.output, figure)
-    console.print(f"written to {options.output}: {', '.join(figures)} (PDF, PNG), tables",
+    more = ", tables" if options.from_tables is None else ""
+    console.print(f"written to {options.output}: {', '.join(figures)} (PDF, PNG){more}",
                   highlight=False)  # fmt: skip
     return show.EXIT_OK
 
@@ -267,37 +290,26 @@ def drawn(name: str, folder: Path, draw) -> dict:
 
     from ocp.figures import STYLE
 
-    paths = sorted(folder.glob(f"{name}_*.csv"))
-    if not paths:
+    path = folder / f"{name}_common.json"
+    if not path.exists():
         raise ValueError(f"{folder} holds no tables of the study {name}")
-    tables = {path.stem.removeprefix(f"{name}_"): sheets.read(path) for path in paths}
-    common = json.loads((folder / f"{name}_common.json").read_text())
-    for part, lines in tables.items():
-        tables[part] = [common.get(part, {}) | line for line in lines]
-    with mpl.rc_context(STYLE):
-        return draw(tables)
-
-
-@contextlib.contextmanager
-def executor(workers: int, cluster: str | None) -> Iterator[concurrent.futures.Executor]:
-    """Own processes, or Dask's executor: the scheduler at an address, or a local one."""
-    if not cluster:
-        context = multiprocessing.get_context("spawn")  # a fork would copy BLAS in mid-flight
-        with concurrent.futures.ProcessPoolExecutor(
-            workers, mp_context=context, initializer=_ignore_interrupts
-        ) as pool:
-            yield pool
-        return
+    try:  # only the tables that were written together with this record
+        common = json.loads(path.read_text())
+        tables = {}
+        for part in common:
+            path = folder / f"{name}_{part}.csv"
+            tables[part] = [common[part] | line for line in sheets.read(path)]
+            if not tables[part]:
+                raise ValueError("no line")
+    except (ValueError, TypeError, AttributeError, OSError) as error:
+        raise ValueError(f"{path} is no table of the study {name}: {error}") from None
     try:
-        from distributed import Client, LocalCluster
-    except ImportError:
-        raise ImportError("--cluster wants Dask: pip install 'turnpike-ocp[cluster]'") from None
-    with contextlib.ExitStack() as stack:
-        if cluster == "local":
-            cluster = stack.enter_context(
-                LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
-            )
-        yield stack.enter_context(Client(cluster)).get_executor(pure=False)
+        with mpl.rc_context(STYLE):
+            return draw(tables)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(
+            f"{folder} holds no complete tables of the study {name}: {error!r}"
+        ) from None
 
 
 def file_of(row: dict, file: str) -> str:
@@ -312,7 +324,7 @@ def _attempt(compute: Compute, task: Task, given: Files) -> tuple[dict, Files] |
     from ocp.solution import versions
 
     cpu, wall = time.process_time(), time.perf_counter()
-    with _interruptible(), threadpool_limits(1):
+    with executors.interruptible(), threadpool_limits(1):
         try:
             result, produced = compute(task.parameters, given)
         except Exception as error:
@@ -328,23 +340,6 @@ def _attempt(compute: Compute, task: Task, given: Files) -> tuple[dict, Files] |
         "wall_seconds": round(time.perf_counter() - wall, 3),
     }
     return row, produced
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C reach the row and nothing else of a worker."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _ignore_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _encode(row: dict) -> bytes:

@@ -231,7 +231,7 @@ def test_tables_read_back_to_the_last_digit(tmp_path):
     ]
     with held(tmp_path) as s:
         s.table("p", lines)
-        s.record()
+        s.write()
     back = sheets.read(tmp_path / "s_p.csv")
     assert json.loads((tmp_path / "s_common.json").read_text())["p"] == {"same": "t"}
     assert [{**line, "same": "t"} for line in back] == lines

@@ -1,0 +1,75 @@
+"""Where the rows of a study are computed: own processes, or a Dask cluster."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import multiprocessing
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def started(workers: int, cluster: str | None) -> Iterator[concurrent.futures.Executor]:
+    """Own processes, or Dask's executor: the scheduler at an address, or a local one."""
+    if not cluster:
+        context = multiprocessing.get_context("spawn")  # a fork would copy BLAS in mid-flight
+        with concurrent.futures.ProcessPoolExecutor(
+            workers, mp_context=context, initializer=_ignore_interrupts
+        ) as pool:
+            # processes that start now ignore Ctrl-C from their first line on
+            before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+            try:
+                for future in [pool.submit(int) for _ in range(workers)]:
+                    future.result()
+            finally:
+                signal.signal(signal.SIGINT, before)
+            yield pool
+        return
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError:
+        raise ImportError("--cluster wants Dask: pip install 'turnpike-ocp[cluster]'") from None
+    with contextlib.ExitStack() as stack:
+        if cluster == "local":
+            cluster = stack.enter_context(
+                LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+            )
+        _send_by_value()
+        client = stack.enter_context(Client(cluster))
+        try:
+            client.wait_for_workers(1, timeout=60)
+        except TimeoutError:
+            raise OSError(f"the scheduler {cluster} has no worker after 60 s") from None
+        yield client.get_executor(pure=False)
+
+
+def _send_by_value() -> None:
+    """Workers of a cluster have the three packages installed, but not this folder."""
+    import cloudpickle
+
+    here = Path(__file__).parent
+    for module in list(sys.modules.values()):
+        path = getattr(module, "__file__", None)
+        if path and Path(path).parent == here and module.__name__ != "__main__":
+            cloudpickle.register_pickle_by_value(module)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C reach the row and nothing else of a worker."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
