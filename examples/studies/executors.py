@@ -6,8 +6,9 @@ import concurrent.futures
 import contextlib
 import multiprocessing
 import signal
-import sys
+import tempfile
 import threading
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,29 +34,30 @@ def started(workers: int, cluster: str | None) -> Iterator[concurrent.futures.Ex
         from distributed import Client, LocalCluster
     except ImportError:
         raise ImportError("--cluster wants Dask: pip install 'turnpike-ocp[cluster]'") from None
+    elsewhere = cluster != "local"
     with contextlib.ExitStack() as stack:
-        if cluster == "local":
+        if not elsewhere:
             cluster = stack.enter_context(
                 LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
             )
-        _send_by_value()
         client = stack.enter_context(Client(cluster))
         try:
             client.wait_for_workers(1, timeout=60)
         except TimeoutError:
             raise OSError(f"the scheduler {cluster} has no worker after 60 s") from None
+        if elsewhere:
+            _upload(client)
         yield client.get_executor(pure=False)
 
 
-def _send_by_value() -> None:
-    """Workers of a cluster have the three packages installed, but not this folder."""
-    import cloudpickle
-
-    here = Path(__file__).parent
-    for module in list(sys.modules.values()):
-        path = getattr(module, "__file__", None)
-        if path and Path(path).parent == here and module.__name__ != "__main__":
-            cloudpickle.register_pickle_by_value(module)
+def _upload(client) -> None:
+    """A cluster elsewhere has the three packages installed, but not the files of this folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "turnpike_studies.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            for file in sorted(Path(__file__).parent.glob("*.py")):
+                archive.write(file, file.name)
+        client.upload_file(str(path))
 
 
 @contextlib.contextmanager

@@ -294,7 +294,7 @@ def drawn(name: str, folder: Path, draw) -> dict:
     if not path.exists():
         raise ValueError(f"{folder} holds no tables of the study {name}")
     try:  # only the tables that were written together with this record
-        common = json.loads(path.read_text())
+        common = dict(json.loads(path.read_text()).items())
         tables = {}
         for part in common:
             path = folder / f"{name}_{part}.csv"

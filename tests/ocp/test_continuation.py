@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from problems import blobs, spirals
 
+from ocp import continuation
 from ocp.continuation import GrowthOptions, default_depths, extend, grow, smoothed_relu
 from ocp.controls import Controls, flatten, near_zero, random_start
 from ocp.depth import (
@@ -19,7 +20,7 @@ from ocp.depth import (
     subspace_distance,
 )
 from ocp.loss import soft_cross_entropy
-from ocp.rollout import data_cost, logits, objective, rollout
+from ocp.rollout import data_cost, gradient, logits, objective, rollout
 from ocp.solution import Status
 from ocp.solvers import by_name
 
@@ -155,6 +156,35 @@ def test_an_interruption_on_the_way_up_returns_the_idle_extension():
     assert found.status is Status.INTERRUPTED
     assert found.controls.depth == 8
     assert not found.controls.A[5:].any()
+
+
+@pytest.mark.parametrize("at", range(1, 8))
+def test_an_interruption_at_any_call_of_the_solver_is_never_solved(at):
+    problem, calls = spirals(6, depth=8), []
+
+    def interrupted(stage, controls, tolerance, report):
+        calls.append(stage.depth)
+        solution = SOLVER(stage, controls, tolerance, report)
+        if len(calls) < at:
+            return solution
+        record = dataclasses.replace(solution.report, status=Status.INTERRUPTED)
+        return dataclasses.replace(solution, report=record)
+
+    found = grow(problem, interrupted, options=GrowthOptions(depths=(2, 3, 5, 8), trials=3))
+    assert found.status is Status.INTERRUPTED
+    assert len(calls) == at
+    assert found.problem.depth == 8
+
+
+def test_an_idle_extension_is_judged_at_its_own_depth():
+    problem = spirals(6, depth=8)
+    shallow = grow(problem.with_(depth=3), SOLVER, options=GrowthOptions(depths=(3,)))
+    assert shallow.status is Status.SOLVED
+    rng = np.random.default_rng(0)
+    deep = continuation._idle_extension(problem, shallow, GrowthOptions(), rng)
+    gradient_norm = np.abs(gradient(problem, deep.controls)[0]).max()
+    assert gradient_norm > 1e-6
+    assert deep.status is Status.NOT_STATIONARY
 
 
 def test_the_smoothed_path_approaches_relu_and_never_claims_it_solved():

@@ -245,10 +245,8 @@ def test_a_saddle_is_proved_by_a_direction_or_left_open():
         assert found.outcome is Outcome.SADDLE
         assert found.curvature_witness == pytest.approx(-2.0)  # 9 + 1 - 12
         assert (found.bits, found.distance) == (64, 1e-9)
-        for direction in ([1.0, 1.0], [2.0 + math.sqrt(3.0), -1.0]):
-            found = certificate._saddle(H, np.array(direction), facts, undecided)
-            assert found.outcome is Outcome.UNDECIDED or found.curvature_witness < 0
         found = certificate._saddle(H, np.array([1.0, 1.0]), facts, undecided)
+        assert found.outcome is Outcome.UNDECIDED
         assert found.reason == (
             "a unique stationary point is proved, but not that its Hessian is positive definite"
         )
