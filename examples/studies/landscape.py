@@ -32,7 +32,7 @@ GROWTH = {"append_scale": 1e-2, "intermediate_tolerance": 1e-6, "tolerance": 1e-
           "escapes": 5, "restarts": 1, "trials": 1}  # fmt: skip
 SCALES = (0.1, 0.5)
 #: where best_known/README.md says it comes from; no start of this study
-BEST_KNOWN = Path(__file__).parents[1] / "best_known" / "spirals.safetensors"
+BEST_KNOWN = Path(__file__).parents[1] / "best_known" / "earlier" / "spirals.safetensors"
 #: tuned on other seeds: tests/benchmarks/bench_torch_spirals.py
 TRAINING = {"lr": 0.1, "schedule": "cosine", "lr_end": 1e-3, "clip": 1.0, "evaluate_every": 0}
 ADAM_SCALE = 0.3
@@ -50,10 +50,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--known",
         type=Path,
         metavar="FILE",
-        help="the best minimum known before (examples/best_known/spirals.safetensors)",
+        help="a minimum to begin with (examples/best_known/earlier/spirals.safetensors)",
     )
     options = made.parse_args(arguments)
-    options.steps, options.generations, options.case = 5000, 2, SPIRALS
+    options.steps, options.generations, options.case = 5000, 4, SPIRALS
     if options.quick:
         options.starts, options.shakes, options.adam, options.ipopt = 6, 3, 1, 1
         options.certified, options.steps, options.generations, options.case = 1, 50, 1, SMALL
