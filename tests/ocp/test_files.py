@@ -1,5 +1,6 @@
 """The training file: round trips bit for bit, refuses the rest, is written whole or not at all."""
 
+import errno
 import json
 import os
 import struct
@@ -10,6 +11,7 @@ import safetensors.numpy
 from problems import blobs, spirals
 
 from ocp import files
+from ocp.atomic import write_atomically
 from ocp.controls import Controls, random_start
 from ocp.files import TrainingFile
 from ocp.rollout import gradient, objective
@@ -243,3 +245,14 @@ def test_an_interrupted_write_keeps_the_old_file(stored, monkeypatch, failing, e
         files.save(stored, content(r=0.5))
     assert stored.read_bytes() == before
     assert [p.name for p in stored.parent.iterdir()] == [stored.name]
+
+
+def test_a_full_disk_names_the_file_that_could_not_be_written(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    path = tmp_path / "report.json"
+    with pytest.raises(OSError, match=r"No space left on device: .*report\.json"):
+        write_atomically(path, b"{}")
+    assert not list(tmp_path.iterdir())
