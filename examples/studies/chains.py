@@ -119,8 +119,8 @@ def carried(
 
     What is feasible at one value is feasible at every other, at a cost that is known.  Each seed's
     minimum that will cost least, and the lowest one, are carried to the next value, up and down;
-    then, until none is left, every value at which a network found elsewhere costs less is solved
-    again from there.
+    then every value at which a network found elsewhere costs less is solved again from there, until
+    no such solve is new.  A value stays beaten only where that solve ends at no strict minimum.
     """
     rows = [own[-1] for own in found]
     for way, order in (("up", values), ("down", list(reversed(values)))):

@@ -28,6 +28,23 @@ def run(name, *arguments, **options):
     )  # fmt: skip
 
 
+def interrupted(output, workers):
+    """Run a quick study and press Ctrl-C after its first row: exit code and standard error."""
+    command = [sys.executable, str(STUDIES / "weights.py"), "--quick", "--workers", str(workers)]
+    process = subprocess.Popen(
+        [*command, "--output", str(output)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, env={**os.environ, "PYTHONPATH": str(STUDIES.parents[1])},
+        start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not list((output / "rows").glob("*_[0-9a-f]*.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+    _, errors = process.communicate(timeout=60)
+    return process.returncode, errors
+
+
 def tables(folder):
     """Everything that must not depend on where and in which order rows were computed."""
     found = {path.name: path.read_bytes() for path in folder.glob("*.csv")}
@@ -114,20 +131,8 @@ def test_a_study_stopped_and_resumed_equals_one_that_was_not(tmp_path):
     stopped = run("weights.py", "--quick", "--workers", "1", "--minutes", 1e-9, "--output", parts)
     assert stopped.returncode == 1
     assert "the same command goes on" in stopped.stdout
-    command = [sys.executable, str(STUDIES / "weights.py"), "--quick", "--workers", "2"]
-    process = subprocess.Popen(
-        [*command, "--output", str(parts)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, env={**os.environ, "PYTHONPATH": str(STUDIES.parents[1])},
-        start_new_session=True,
-    )  # fmt: skip
-    rows = parts / "rows"
-    deadline = time.monotonic() + 60
-    while not list(rows.glob("*_[0-9a-f]*.json")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
-    _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (130, "interrupted\n")
-    kept = {path: path.stat().st_mtime_ns for path in rows.glob("*.json")}
+    assert interrupted(parts, workers=2) == (130, "interrupted\n")
+    kept = {path: path.stat().st_mtime_ns for path in (parts / "rows").glob("*.json")}
     assert kept
     done = run("weights.py", "--quick", "--workers", "2", "--output", parts)
     assert done.returncode == 0, done.stderr
@@ -301,20 +306,7 @@ def test_counts_of_the_landscape_are_checked_before_any_work(arguments, sentence
 
 
 def test_ctrl_c_in_the_only_process_stores_no_row(tmp_path):
-    command = [sys.executable, str(STUDIES / "weights.py"), "--quick", "--workers", "1"]
-    process = subprocess.Popen(
-        [*command, "--output", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, env={**os.environ, "PYTHONPATH": str(STUDIES.parents[1])},
-        start_new_session=True,
-    )  # fmt: skip
-    rows = tmp_path / "rows"
-    deadline = time.monotonic() + 60
-    while not list(rows.glob("*_[0-9a-f]*.json")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (130, "interrupted\n")
+    assert interrupted(tmp_path, workers=1) == (130, "interrupted\n")
     assert not list(tmp_path.glob("*.csv"))
 
 
