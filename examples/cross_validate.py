@@ -33,20 +33,20 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from ocp import console as show
 from ocp import datasets, files
 from ocp.atomic import check_writable, write_atomically
-from ocp.continuation import GrowthOptions, grow
+from ocp.command_line import console as show
+from ocp.command_line.figures import CLASS_COLOURS, STYLE
+from ocp.continuation.growth import GrowthOptions, grow
 from ocp.controls import Controls
-from ocp.figures import CLASS_COLOURS, STYLE
 from ocp.files import TrainingFile
-from ocp.polish import polish as newton
 from ocp.problem import Problem
-from ocp.progress import silent
-from ocp.solution import Solution, Status
 from ocp.solvers import by_name
-from verification import optima, path_comparison
-from verification.crosscheck import crosscheck
+from ocp.solvers.newton import polish as newton
+from ocp.solvers.progress import silent
+from ocp.solvers.solution import Solution, Status
+from verification.crosscheck import crosscheck, optima
+from verification.crosscheck import paths as path_comparison
 
 #: standard deviation of the random controls that both sides start from
 START_SCALE = 0.1

@@ -24,14 +24,14 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from ocp import console as show
 from ocp import datasets, solvers
 from ocp.atomic import check_writable, write_atomically
+from ocp.command_line import console as show
+from ocp.continuation.growth_by_gain import grow_by_gain
 from ocp.controls import random_start
-from ocp.depth import depth_used
-from ocp.gain import grow_by_gain
+from ocp.evaluation.depth import depth_used
 from ocp.problem import Problem
-from ocp.progress import silent
+from ocp.solvers.progress import silent
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

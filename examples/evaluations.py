@@ -14,9 +14,9 @@ import torch
 
 from nn_baseline.model import Network, soft_cross_entropy
 from ocp.controls import Controls, unflatten
-from ocp.multiple_shooting import multiple_shooting, single_shooting
 from ocp.problem import Problem
-from verification.evaluation import Evaluation
+from ocp.solvers.multiple_shooting import multiple_shooting, single_shooting
+from verification.crosscheck.evaluation import Evaluation
 
 
 def by_torch(

@@ -26,14 +26,14 @@ from rich.console import Console
 from rich.table import Table
 
 from nn_baseline import checkpoint, crop, data
-from nn_baseline.ends import initial_lift, initial_readout
 from nn_baseline.evaluate import Layers, evaluate
+from nn_baseline.initialisation import initial_lift, initial_readout
 from nn_baseline.model import Network
 from nn_baseline.options import Options
 from nn_baseline.start import samples, start_network
 from nn_baseline.train import train
-from ocp import console as show
 from ocp.atomic import check_writable
+from ocp.command_line import console as show
 from ocp.problem import Problem
 
 DEPTH, WIDTH = 20, 64

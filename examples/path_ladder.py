@@ -36,17 +36,17 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from ocp import console as show
 from ocp import files
 from ocp.atomic import check_writable, write_atomically
-from ocp.continuation import GrowthOptions, grow, smoothed_relu
-from ocp.figures import STYLE
+from ocp.command_line import console as show
+from ocp.command_line.figures import STYLE
+from ocp.continuation.growth import GrowthOptions, grow, smoothed_relu
 from ocp.files import TrainingFile
 from ocp.problem import Problem
-from ocp.solution import Solution, Status
-from verification import path_comparison
+from ocp.solvers.solution import Solution, Status
 from verification.api import verify_content
-from verification.path_comparison import Path as LayerPath
+from verification.crosscheck import paths as path_comparison
+from verification.crosscheck.paths import Path as LayerPath
 from verification.report import Verdict
 
 DEPTHS, ACTIVATIONS = (5, 10, 15, 20, 30, 40), ("tanh", "relu")

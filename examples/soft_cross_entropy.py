@@ -24,11 +24,15 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from ocp import console as show
 from ocp.atomic import check_writable
-from ocp.figures import CLASS_COLOURS, STYLE
-from ocp.loss import misclassification_threshold, soft_cross_entropy, soft_target
-from verification.alpha import closed_form, tight, tight_direction
+from ocp.command_line import console as show
+from ocp.command_line.figures import CLASS_COLOURS, STYLE
+from ocp.loss import (
+    misclassification_threshold,
+    soft_cross_entropy,
+    soft_target,
+)
+from verification.evaluation.alpha import closed_form, tight, tight_direction
 
 DISTANCES = (0.1, 1.0, 10.0)
 

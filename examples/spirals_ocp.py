@@ -22,13 +22,13 @@ from pathlib import Path
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from ocp import console as show
 from ocp import datasets, files, solvers
 from ocp.atomic import check_writable, write_atomically
-from ocp.continuation import GrowthOptions, default_depths, grow
-from ocp.depth import idle_from, layer_table
+from ocp.command_line import console as show
+from ocp.continuation.growth import GrowthOptions, default_depths, grow
+from ocp.evaluation.depth import idle_from, layer_table
 from ocp.problem import Problem
-from ocp.solution import Solution, Status
+from ocp.solvers.solution import Solution, Status
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -106,7 +106,9 @@ def main(arguments: list[str] | None = None) -> int:
         "layers": {name: getattr(table, name).tolist() for name in table.__slots__},
     }
     write_atomically(options.output / "report.json", json.dumps(report, indent=1).encode())
-    from ocp.figures import save_figures  # matplotlib takes a second: only when it is needed
+    from ocp.command_line.figures import (
+        save_figures,  # matplotlib takes a second: only when it is needed
+    )
 
     figures = save_figures(solution, options.output)
     console.print(f"written to {options.output}: solution.safetensors, report.json, "

@@ -14,12 +14,12 @@ from rich.console import Console
 from ocp import description, files
 from ocp.problem import Problem
 
-from . import checkpoint, data, processes
+from . import checkpoint, data, distributed
 from . import crop as cropping
 from . import export as exporting
-from .ends import initial_lift, initial_readout
 from .evaluate import evaluate
 from .fetch import fetch as fetch_files
+from .initialisation import initial_lift, initial_readout
 from .model import Network
 from .options import Options
 from .outputs import check_files, check_folder, write_json
@@ -53,9 +53,9 @@ def train(args: argparse.Namespace, defaults: dict, option_keys: tuple[str, ...]
     given = {name: getattr(args, name) for name in option_keys}
     if args.batch_size is None:
         given["batch_size"] = _batch_size(problem.n_samples)
-    options = Options(**given | {"device": processes.local_device(args.device)})
+    options = Options(**given | {"device": distributed.local_device(args.device)})
     options.fits(problem.n_samples)
-    group = processes.Processes.join(available_device(options.device))
+    group = distributed.Processes.join(available_device(options.device))
     network = start_network(problem, options)
     show = _Show(Console(soft_wrap=True), quiet=not group.first)
     stop = _stop_on_interrupt()
@@ -72,7 +72,7 @@ def train(args: argparse.Namespace, defaults: dict, option_keys: tuple[str, ...]
             file_options=file_options,
         )
     finally:
-        processes.leave()
+        distributed.leave()
     if group.first:
         show.end(result, Path(args.output))
         if result.status in (Status.FINISHED, Status.EARLY_STOPPED):

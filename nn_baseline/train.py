@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from . import checkpoint, diagnosis
+from .distributed import Processes
 from .evaluate import evaluate
 from .model import Network
 from .options import Options
-from .processes import Processes
 from .start import make_optimizer, samples
 
 DIAGNOSED_SAMPLES = 512

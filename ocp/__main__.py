@@ -96,12 +96,12 @@ def _solver_arguments(verb: argparse.ArgumentParser) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb and return the exit code."""
     options = parser().parse_args(arguments)
-    from . import console as show
+    from .command_line import console as show
 
     if options.verb == "multistart":
-        from .many import execute
+        from .command_line.many import execute
     else:
-        from .commands import execute
+        from .command_line.verbs import execute
     return show.run(lambda: execute(options))
 
 

@@ -21,7 +21,12 @@ import safetensors.numpy
 from . import data_files
 from .atomic import write_atomically
 from .controls import Controls, ends, validate
-from .description import check_format, loads_json, problem_from_statement, statement_of
+from .description import (
+    check_format,
+    loads_json,
+    problem_from_statement,
+    statement_of,
+)
 from .problem import Problem
 
 _KNOWN = (

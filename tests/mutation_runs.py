@@ -153,7 +153,7 @@ def measured(folder: Path) -> dict:
 def measured_once(folder: Path, store: Path) -> dict:
     """The same, kept in a file while neither the judge nor its tests change."""
     digest = hashlib.sha256()
-    for path in sorted([*folder.glob("verification/*.py"), *folder.glob("tests/**/*.py")]):
+    for path in sorted([*folder.glob("verification/**/*.py"), *folder.glob("tests/**/*.py")]):
         if not path.stem.startswith("mutation_"):
             digest.update(path.read_bytes())
     if store.exists():
@@ -194,7 +194,7 @@ class Tests:
     def covering(self, mutant: dict) -> list[str]:
         """Tests that execute the mutated statement, the most promising first."""
         by_line = self.baseline["lines"].get(mutant["file"], {})
-        code = (self.folder / "verification" / f"{mutant['file']}.py").read_text()
+        code = (self.folder / "verification" / "checks" / f"{mutant['file']}.py").read_text()
         lines = lines_of_statement(code, mutant["line"])
         tests = {
             name
@@ -220,7 +220,7 @@ class Tests:
 
     def kill(self, mutant: dict) -> str:
         """What killed the mutant, or ""."""
-        path = self.folder / "verification" / f"{mutant['file']}.py"
+        path = self.folder / "verification" / "checks" / f"{mutant['file']}.py"
         original, first = path.read_text(), self.covering(mutant)
         others = self.others(first)
         for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*"):

@@ -26,7 +26,14 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FORMULAS = ("kkt", "second_order", "dissipativity", "turnpike", "across_depths", "certificate")
+FORMULAS = (
+    "first_order",
+    "second_order",
+    "dissipativity",
+    "turnpike",
+    "across_depths",
+    "certificate",
+)
 
 
 def main() -> int:
@@ -100,7 +107,7 @@ def population() -> list[str]:
     waiting = list(FORMULAS)
     while waiting:
         name = waiting.pop()
-        path = ROOT / "verification" / f"{name}.py"
+        path = ROOT / "verification" / "checks" / f"{name}.py"
         if name in found or not path.exists():
             continue
         found.add(name)
@@ -115,7 +122,7 @@ def sites_of(name: str) -> list[tuple[str, str, int]]:
     from cosmic_ray import plugins
     from cosmic_ray.ast import ast_nodes, get_ast
 
-    nodes = list(ast_nodes(get_ast((ROOT / "verification" / f"{name}.py").read_text())))
+    nodes = list(ast_nodes(get_ast((ROOT / "verification" / "checks" / f"{name}.py").read_text())))
     sites = []
     for operator_name in plugins.operator_names():
         operator = plugins.get_operator(operator_name)
@@ -130,7 +137,7 @@ def mutant_at(name: str, operator_name: str, occurrence: int) -> dict | None:
     from cosmic_ray import plugins
     from cosmic_ray.mutating import mutate_code
 
-    code = (ROOT / "verification" / f"{name}.py").read_text()
+    code = (ROOT / "verification" / "checks" / f"{name}.py").read_text()
     mutated = mutate_code(code, plugins.get_operator(operator_name)(), occurrence)
     if mutated is None or without_annotations(mutated) in ("", without_annotations(code)):
         return None

@@ -13,7 +13,7 @@ import importlib
 _HOME = {
     "api": ("CHECKS", "verify", "verify_content"),
     "report": ("Check", "Finding", "Report", "Verdict", "VerificationError"),
-    "twins": (
+    "assertions": (
         "assert_statement",
         "assert_first_order",
         "assert_second_order",

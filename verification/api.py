@@ -15,28 +15,27 @@ from ocp import files as training_files
 from ocp import trace
 from ocp.files import TrainingFile
 
-from . import large_curvature
-from .checks import CHECKS
-from .facts import BUDGET, Facts
+from .checks import CHECKS, large_curvature
+from .checks.traces import TraceFacts, check_trace
+from .evaluation.subject import BUDGET, Facts
 from .report import Entry, Report, not_checked
-from .traces import TraceFacts, check_trace
 
 #: check -> (module, function); modules are loaded when their check runs
 _OF_ONE_FILE = {
-    "statement": ("statement", "check_statement"),
-    "first_order": ("kkt", "check_first_order"),
-    "second_order": ("second_order", "check_second_order"),
-    "geometry": ("geometry", "check_geometry"),
-    "dissipativity": ("dissipativity", "check_dissipativity"),
-    "turnpike": ("turnpike", "check_turnpike"),
-    "depth": ("depth", "check_depth"),
-    "diagnosis": ("diagnosis", "check_diagnosis"),
+    "statement": ("checks.statement", "check_statement"),
+    "first_order": ("checks.first_order", "check_first_order"),
+    "second_order": ("checks.second_order", "check_second_order"),
+    "geometry": ("checks.geometry", "check_geometry"),
+    "dissipativity": ("checks.dissipativity", "check_dissipativity"),
+    "turnpike": ("checks.turnpike", "check_turnpike"),
+    "depth": ("checks.depth", "check_depth"),
+    "diagnosis": ("checks.diagnosis", "check_diagnosis"),
 }
 #: the same for checks that take the file and evaluate it in their own arithmetic
 _OWN_ARITHMETIC = {
-    "reachability": ("reachability", "check_reachability"),
-    "certificate": ("certificate", "certify"),
-    "gap": ("lower_bound", "check_gap"),
+    "reachability": ("checks.reachability", "check_reachability"),
+    "certificate": ("checks.certificate", "certify"),
+    "gap": ("evaluation.lower_bound", "check_gap"),
 }
 #: checks that need the gradient: with them the survey costs no forward pass of its own
 _READ_THE_GRADIENT = {"statement", "first_order", "second_order", "diagnosis"}
@@ -141,7 +140,7 @@ def _verify(
             entries.append(_at(found, name) if several else found)
     if several and "turnpike" in chosen:
         progress("turnpike over all files")
-        across = importlib.import_module(".across_depths", __package__)
+        across = importlib.import_module(".checks.across_depths", __package__)
         entries += across.check_across_depths(subjects, names)
     return Report(entries=tuple(entries), files=tuple(names))
 

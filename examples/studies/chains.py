@@ -19,11 +19,11 @@ CHECKS = exact.CHECKS
 
 def climb(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
     """Grow from the next smaller depth, or from random controls, and judge what is found."""
-    from ocp.continuation import GrowthOptions, extend
-    from ocp.gain import GainOptions, grow_by_gain
-    from ocp.progress import silent
-    from ocp.solution import Status
+    from ocp.continuation.growth import GrowthOptions, extend
+    from ocp.continuation.growth_by_gain import GainOptions, grow_by_gain
     from ocp.solvers import by_name
+    from ocp.solvers.progress import silent
+    from ocp.solvers.solution import Status
 
     problem = exact.problem_of(parameters)
     solver = by_name("structured", max_iterations=parameters.get("max_iterations", 3000))
@@ -185,7 +185,7 @@ def label(chain: dict) -> str:
 def logit_norms(problem, controls) -> dict:
     """Mean norm of the centred logits at the last layer and in the middle, and how far samples
     still move in the second half."""
-    from ocp import rollout
+    from ocp.evaluation import rollout
 
     z = rollout.logits(problem, controls, rollout.rollout(problem, controls).X)
     z = z - z.mean(axis=-1, keepdims=True)
@@ -196,7 +196,7 @@ def logit_norms(problem, controls) -> dict:
 
 def spectrum(problem, controls) -> dict:
     """The largest eigenvalue of the reduced Hessian, and its ratio to the least."""
-    from ocp.assembly import assembled_hessian
+    from ocp.evaluation.assembly import assembled_hessian
 
     if problem.n_decision > 2000:
         return {}

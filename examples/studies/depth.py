@@ -23,7 +23,7 @@ import sheets
 import study
 import trained
 
-from ocp import console as show
+from ocp.command_line import console as show
 
 NAME = "depth"
 SETS = {
@@ -63,8 +63,9 @@ def crop(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
 
     Beside the depth used stands what the judge can prove of it: steering and the depth bound.
     """
-    from ocp import depth, loss, rollout
-    from ocp.continuation import GrowthOptions, grow
+    from ocp import loss
+    from ocp.continuation.growth import GrowthOptions, grow
+    from ocp.evaluation import depth, rollout
     from ocp.solvers import by_name
     from verification import api
 

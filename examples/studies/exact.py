@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ocp import datasets, depth, files, loss
+from ocp import datasets, files, loss
 from ocp.controls import Controls
+from ocp.evaluation import depth
 from ocp.files import TrainingFile
 from ocp.problem import Problem
-from ocp.solution import Solution, Status
+from ocp.solvers.solution import Solution, Status
 
 #: all checks but dissipativity (a theorem), the global bound and exact steering (seconds each)
 CHECKS = (
@@ -37,9 +38,9 @@ def problem_of(parameters: dict) -> Problem:
 
 def solve(problem: Problem, controls: Controls) -> Solution:
     """Solve from given controls, leaving saddles."""
-    from ocp.continuation import escape
-    from ocp.progress import silent
+    from ocp.continuation.growth import escape
     from ocp.solvers import by_name
+    from ocp.solvers.progress import silent
 
     solver = by_name("structured", max_iterations=3000)
     found = solver(problem, controls, 1e-8, silent)
@@ -51,7 +52,7 @@ def solve(problem: Problem, controls: Controls) -> Solution:
 
 def finished(solution: Solution) -> Solution:
     """Return the solution after Newton steps to rounding; Ctrl-C inside a solver goes on up."""
-    from ocp.polish import polished
+    from ocp.solvers.newton import polished
 
     if solution.status is Status.INTERRUPTED:
         raise KeyboardInterrupt

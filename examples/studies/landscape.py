@@ -22,8 +22,8 @@ import pictures
 import sheets
 import study
 
-from ocp import console as show
 from ocp.atomic import write_atomically
+from ocp.command_line import console as show
 
 NAME = "landscape"
 SPIRALS = {"data": "spirals", "data_options": {"points_per_class": 97}, "depth": 20}
@@ -74,7 +74,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def start(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
     """Depth growth from random controls, by the solver that the parameters name."""
-    from ocp.continuation import GrowthOptions, grow
+    from ocp.continuation.growth import GrowthOptions, grow
     from ocp.solvers import by_name
 
     problem = exact.problem_of(parameters)
@@ -108,7 +108,7 @@ def refuse_another_problem(options: argparse.Namespace) -> None:
 
 def known(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
     """A minimum that was found elsewhere, judged like all others."""
-    from ocp.optimality import assess
+    from ocp.solvers.optimality import assess
 
     content = exact.load(given["known"])
     facts, produced = exact.judged(content)
@@ -220,7 +220,7 @@ def tasks_of_adam(options) -> list[study.Task]:
 def distinct(folder, rows: list[dict]) -> list[list[dict]]:
     """Group the strict minima up to symmetry, lowest first."""
     from ocp import files
-    from verification import optima
+    from verification.crosscheck import optima
 
     solved = [row for row in rows if row["result"]["status"] == "SOLVED"]
     if not solved:

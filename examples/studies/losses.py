@@ -25,7 +25,7 @@ import sheets
 import study
 import trained
 
-from ocp import console as show
+from ocp.command_line import console as show
 
 NAME = "losses"
 LOSSES = {

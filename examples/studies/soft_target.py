@@ -22,7 +22,7 @@ import pictures
 import sheets
 import study
 
-from ocp import console as show
+from ocp.command_line import console as show
 
 NAME = "soft_target"
 CASES = {
@@ -55,7 +55,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def geometry(n_classes: int, p: float) -> dict:
     """What the formulas say of a soft target: no network is involved."""
     from ocp.loss import misclassification_threshold
-    from verification.alpha import tight
+    from verification.evaluation.alpha import tight
 
     eps = (1 - p) / (n_classes - 1)
     boundary = math.log(p / eps) / math.sqrt(2)

@@ -261,7 +261,7 @@ def conduct(
     """Compute a study's rows and tables, then draw its figures from the tables; the exit code."""
     from rich.console import Console
 
-    from ocp import console as show
+    from ocp.command_line import console as show
 
     console = Console()
     tables = options.from_tables
@@ -288,7 +288,7 @@ def drawn(name: str, folder: Path, draw) -> dict:
     """Return the figures of a study by name, drawn from the tables in a folder."""
     import matplotlib as mpl
 
-    from ocp.figures import STYLE
+    from ocp.command_line.figures import STYLE
 
     path = folder / f"{name}_common.json"
     if not path.exists():
@@ -321,7 +321,7 @@ def _attempt(compute: Compute, task: Task, given: Files) -> tuple[dict, Files] |
     """Compute one row, in the worker; an error of this row alone is its outcome."""
     from threadpoolctl import threadpool_limits
 
-    from ocp.solution import versions
+    from ocp.solvers.solution import versions
 
     cpu, wall = time.process_time(), time.perf_counter()
     with executors.interruptible(), threadpool_limits(1):

@@ -21,7 +21,7 @@ CHECKS = ("statement", "geometry", "turnpike", "diagnosis")
 def problem_of(parameters: dict) -> tuple[Problem, tuple[np.ndarray, np.ndarray]]:
     """Return the problem that a row states, and the held-out samples."""
     from nn_baseline import data
-    from nn_baseline.ends import initial_lift, initial_readout
+    from nn_baseline.initialisation import initial_lift, initial_readout
 
     found = data.load(parameters["data"])
     rows = slice(0, parameters.get("rows"))

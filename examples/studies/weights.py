@@ -20,7 +20,7 @@ import pictures
 import sheets
 import study
 
-from ocp import console as show
+from ocp.command_line import console as show
 
 NAME = "weights"
 GROWTH = {"append_scale": 1e-3, "start_scale": 0.1, "trials": 4, "intermediate_tolerance": 1e-6,

@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 
 from ocp import datasets
-from ocp.continuation import GrowthOptions, grow
+from ocp.continuation.growth import GrowthOptions, grow
 from ocp.controls import random_start
+from ocp.evaluation.rollout import logits
 from ocp.problem import Problem
-from ocp.rollout import logits
 from ocp.solvers import by_name
 
 METHODS = {

@@ -26,7 +26,8 @@ import torch
 from torch import Tensor
 
 from nn_baseline.options import Options
-from ocp import controls, datasets, files, loss, rollout
+from ocp import controls, datasets, files, loss
+from ocp.evaluation import rollout
 from ocp.problem import Problem
 
 RESULTS = Path(__file__).with_name("torch_spirals.csv")

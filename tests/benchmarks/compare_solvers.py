@@ -89,9 +89,9 @@ def _solve(name: str, seed: int, folder: Path) -> None:
 
     from ocp import datasets
     from ocp.controls import flatten
+    from ocp.evaluation.rollout import logits, rollout
     from ocp.problem import Problem
-    from ocp.rollout import logits, rollout
-    from ocp.solution import versions
+    from ocp.solvers.solution import versions
 
     method = METHODS[name]
     inputs, labels = datasets.spirals(method.points_per_class)

@@ -99,7 +99,7 @@ def measure(n_d: int, N: int, n: int) -> dict:
     from ocp import controls, datasets, files
     from ocp.problem import Problem
     from verification.api import verify
-    from verification.facts import Facts
+    from verification.evaluation.subject import Facts
 
     inputs, labels = datasets.blobs(n_d, 10 if n >= 10 else 2)
     problem = Problem(

@@ -11,10 +11,12 @@ import dataclasses
 
 import numpy as np
 
-from ocp import continuation, fatrop, solvers
+from ocp import solvers
+from ocp.continuation import growth as continuation
 from ocp.controls import Controls, flatten, random_start, unflatten
 from ocp.problem import Problem
-from ocp.solution import Status
+from ocp.solvers import fatrop
+from ocp.solvers.solution import Status
 
 Result = tuple[Controls, int, str]
 
@@ -50,7 +52,7 @@ def grown(name: str, start_scale: float = START_SCALE, trials: int = 2, **option
 
 def by_gain(problem: Problem, seed: int, tolerance: float) -> Result:
     """Growth whose steps in depth follow the gain over idling."""
-    from ocp.gain import GainOptions, grow_by_gain
+    from ocp.continuation.growth_by_gain import GainOptions, grow_by_gain
 
     growth = continuation.GrowthOptions(tolerance=tolerance, restarts=0, append_scale=1e-6)
     found, _ = grow_by_gain(
@@ -109,7 +111,7 @@ def scipy_trust_constr(problem: Problem, seed: int, tolerance: float) -> Result:
     """trust-constr with the adjoint gradient and our fast exact Hessian."""
     from scipy.optimize import minimize
 
-    from ocp.assembly import assembled_hessian
+    from ocp.evaluation.assembly import assembled_hessian
 
     found = minimize(
         _value(problem),
@@ -178,7 +180,7 @@ def _start(problem: Problem, seed: int) -> Controls:
 
 def _value(problem: Problem):
     """u -> (J, dJ/du) by the toolkit's fast sweeps."""
-    from ocp.sweeps import backward, forward, prepare
+    from ocp.evaluation.sweeps import backward, forward, prepare
 
     constants = prepare(problem)
 

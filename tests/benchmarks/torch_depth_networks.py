@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from nn_baseline import crop, data
-from nn_baseline.ends import initial_lift, initial_readout
 from nn_baseline.evaluate import evaluate
+from nn_baseline.initialisation import initial_lift, initial_readout
 from nn_baseline.model import Network
 from nn_baseline.options import Options
 from nn_baseline.start import samples, start_network

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ocp import files
-from verification import states
+from verification.evaluation import states
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ocp import files
-from verification import path_comparison
+from verification.crosscheck import paths
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -40,7 +40,7 @@ def test_the_quick_run_says_what_its_files_say(quick):
     ]
     for rung in record["rungs"]:
         name = f"{rung['activation']}_{rung['depth']}_exact.safetensors"
-        path = path_comparison.path("", files.load(out / "rungs" / name))
+        path = paths.path("", files.load(out / "rungs" / name))
         assert rung["exact"]["objective"] == pytest.approx(path.objective, rel=1e-14)
         assert rung["exact"]["entry"] == path.entry
         assert rung["exact"]["stage_cost"] == pytest.approx(path.stage_cost, rel=1e-5)

@@ -156,7 +156,7 @@ def test_a_minimum_costs_elsewhere_what_is_said_and_none_is_left_beaten(tmp_path
     import chains
     import exact
 
-    from ocp.rollout import objective
+    from ocp.evaluation.rollout import objective
 
     rows = [json.loads(p.read_text()) for p in (tmp_path / "rows").glob("r_*[0-9a-f].json")]
     assert {row["parameters"].get("carried") for row in rows} >= {None, "up", "down"}

@@ -11,7 +11,8 @@ import torch
 
 from nn_baseline import checkpoint, evaluate
 from nn_baseline.model import Network
-from ocp import controls, files, rollout
+from ocp import controls, files
+from ocp.evaluation import rollout
 from ocp.problem import Problem
 
 

@@ -16,7 +16,8 @@ import torch
 from nn_baseline import checkpoint
 from nn_baseline.__main__ import _OPTIONS, _PROBLEM, main, parser
 from nn_baseline.options import Options
-from ocp import controls, datasets, description, files, rollout
+from ocp import controls, datasets, description, files
+from ocp.evaluation import rollout
 from ocp.problem import Problem
 
 ROOT = Path(__file__).parents[2]

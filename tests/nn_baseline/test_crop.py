@@ -7,7 +7,8 @@ import torch
 from nn_baseline import crop
 from nn_baseline.evaluate import control_norms, evaluate, is_right, turnpike_entry
 from nn_baseline.model import Network
-from ocp import depth, loss, rollout
+from ocp import loss
+from ocp.evaluation import depth, rollout
 
 
 def arranged(make_problem, seed=1):

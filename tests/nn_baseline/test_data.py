@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nn_baseline import data, fetch
-from nn_baseline.ends import initial_lift, initial_readout
+from nn_baseline.initialisation import initial_lift, initial_readout
 from ocp import datasets
 
 

@@ -11,7 +11,8 @@ from torch import nn
 
 from nn_baseline import export
 from nn_baseline.model import Network
-from ocp import files, rollout, trace
+from ocp import files, trace
+from ocp.evaluation import rollout
 
 
 class Residual(nn.Module):

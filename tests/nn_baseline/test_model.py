@@ -6,7 +6,8 @@ import torch
 import torchdiffeq
 
 from nn_baseline.model import Network, soft_cross_entropy
-from ocp import controls, loss, rollout
+from ocp import controls, loss
+from ocp.evaluation import rollout
 
 # Both sides round each of a few hundred operations to 1.1e-16 of values of order 1..100.
 TOLERANCE = 1e-12

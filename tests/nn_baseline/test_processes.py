@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from nn_baseline import checkpoint
-from nn_baseline.processes import Processes
+from nn_baseline.distributed import Processes
 from ocp import controls, files
 
 HERE = Path(__file__).parent

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ocp import controls, datasets, rollout
+from ocp import controls, datasets
+from ocp.evaluation import rollout
 from ocp.problem import Problem
 
 FOLDER = str(Path(__file__).parents[1] / "benchmarks")

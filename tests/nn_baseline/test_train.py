@@ -15,7 +15,8 @@ from nn_baseline import checkpoint
 from nn_baseline.options import Options
 from nn_baseline.start import samples, start_network
 from nn_baseline.train import Status, train
-from ocp import controls, datasets, files, rollout
+from ocp import controls, datasets, files
+from ocp.evaluation import rollout
 from ocp.problem import Problem
 
 torch.set_num_threads(1)

@@ -11,9 +11,9 @@ from problems import random_problem
 
 from ocp import activations
 from ocp.controls import flatten, random_start
-from ocp.multiple_shooting import multiple_shooting, single_shooting
+from ocp.evaluation.rollout import gradient, objective, reduced_hessian, rollout
 from ocp.problem import SCHEMES
-from ocp.rollout import gradient, objective, reduced_hessian, rollout
+from ocp.solvers.multiple_shooting import multiple_shooting, single_shooting
 
 DRAWN: collections.Counter = collections.Counter()
 PAIRS = [(s, a) for s in SCHEMES for a in activations.SMOOTH]
@@ -86,7 +86,7 @@ def test_every_pair_was_drawn_at_least_three_times(request):
 def test_kinked_activations_follow_the_conventions_in_casadi_too():
     from problems import spirals
 
-    from ocp.multiple_shooting import activation
+    from ocp.solvers.multiple_shooting import activation
 
     v = ca.SX.sym("v")
     for name, value, slope in (("relu", 0.0, 0.0), ("leaky_relu", 0.0, 0.01), ("softsign", 0, 1)):

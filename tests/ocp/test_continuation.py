@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from problems import blobs, spirals
 
-from ocp import continuation
-from ocp.continuation import GrowthOptions, default_depths, extend, grow, smoothed_relu
+from ocp.continuation import growth
+from ocp.continuation.growth import GrowthOptions, default_depths, extend, grow, smoothed_relu
 from ocp.controls import Controls, flatten, near_zero, random_start
-from ocp.depth import (
+from ocp.evaluation.depth import (
     cropped_objective,
     depth_used,
     entry_layer,
@@ -19,10 +19,10 @@ from ocp.depth import (
     least_data_cost,
     subspace_distance,
 )
+from ocp.evaluation.rollout import data_cost, gradient, logits, objective, rollout
 from ocp.loss import soft_cross_entropy
-from ocp.rollout import data_cost, gradient, logits, objective, rollout
-from ocp.solution import Status
 from ocp.solvers import by_name
+from ocp.solvers.solution import Status
 
 SOLVER = by_name("ipopt", max_iterations=300)
 STRUCTURED = by_name("structured", max_iterations=300)
@@ -181,7 +181,7 @@ def test_an_idle_extension_is_judged_at_its_own_depth():
     shallow = grow(problem.with_(depth=3), SOLVER, options=GrowthOptions(depths=(3,)))
     assert shallow.status is Status.SOLVED
     rng = np.random.default_rng(0)
-    deep = continuation._idle_extension(problem, shallow, GrowthOptions(), rng)
+    deep = growth._idle_extension(problem, shallow, GrowthOptions(), rng)
     gradient_norm = np.abs(gradient(problem, deep.controls)[0]).max()
     assert gradient_norm > 1e-6
     assert deep.status is Status.NOT_STATIONARY

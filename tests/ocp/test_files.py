@@ -13,8 +13,8 @@ from problems import blobs, spirals
 from ocp import files
 from ocp.atomic import write_atomically
 from ocp.controls import Controls, random_start
+from ocp.evaluation.rollout import gradient, objective
 from ocp.files import TrainingFile
-from ocp.rollout import gradient, objective
 
 
 def content(**changes) -> TrainingFile:

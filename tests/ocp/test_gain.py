@@ -6,11 +6,11 @@ import numpy as np
 import problems
 import pytest
 
-from ocp import structured
-from ocp.continuation import GrowthOptions, extend
-from ocp.gain import GainOptions, gain_over_idling, grow_by_gain
-from ocp.rollout import data_cost, objective
-from ocp.solution import Status
+from ocp.continuation.growth import GrowthOptions, extend
+from ocp.continuation.growth_by_gain import GainOptions, gain_over_idling, grow_by_gain
+from ocp.evaluation.rollout import data_cost, objective
+from ocp.solvers import structured
+from ocp.solvers.solution import Status
 
 
 def solver(problem, start, tolerance, report):

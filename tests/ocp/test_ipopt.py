@@ -10,16 +10,15 @@ import numpy as np
 import pytest
 from problems import blobs, circles, spirals
 
-from ocp import ipopt
-from ocp.continuation import escape
+from ocp.continuation.growth import escape
 from ocp.controls import flatten, random_start, unflatten, zeros
-from ocp.ipopt import RETURN_STRINGS, IpoptOptions
-from ocp.multiple_shooting import multiple_shooting
-from ocp.optimality import assess
-from ocp.polish import polish
-from ocp.rollout import gradient, objective, reduced_hessian
-from ocp.solution import SolveError, Status
-from ocp.solvers import by_name
+from ocp.evaluation.rollout import gradient, objective, reduced_hessian
+from ocp.solvers import by_name, ipopt
+from ocp.solvers.ipopt import RETURN_STRINGS, IpoptOptions
+from ocp.solvers.multiple_shooting import multiple_shooting
+from ocp.solvers.newton import polish
+from ocp.solvers.optimality import assess
+from ocp.solvers.solution import SolveError, Status
 
 SMALL = {
     "spirals": spirals(4, depth=3),

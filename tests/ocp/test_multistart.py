@@ -8,9 +8,10 @@ import warnings
 import problems
 import pytest
 
-from ocp import files, multistart
-from ocp.continuation import GrowthOptions
-from ocp.solution import Status
+from ocp import files
+from ocp.continuation import multistart
+from ocp.continuation.growth import GrowthOptions
+from ocp.solvers.solution import Status
 
 OPTIONS = GrowthOptions(depths=(2, 4))
 

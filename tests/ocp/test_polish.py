@@ -5,12 +5,12 @@ import pytest
 from problems import blobs, circles, spirals
 
 from ocp.controls import flatten, random_start, unflatten, zeros
-from ocp.curvature import by_eigenvalues
-from ocp.ipopt import IpoptOptions, solve
-from ocp.optimality import assess, descend
-from ocp.polish import polish, polished
-from ocp.rollout import reduced_hessian
-from ocp.solution import Status
+from ocp.evaluation.rollout import reduced_hessian
+from ocp.solvers.curvature import by_eigenvalues
+from ocp.solvers.ipopt import IpoptOptions, solve
+from ocp.solvers.newton import polish, polished
+from ocp.solvers.optimality import assess, descend
+from ocp.solvers.solution import Status
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,9 @@ import pytest
 from problems import blobs, random_problem, spirals
 
 from ocp import activations, loss
-from ocp.assembly import assembled_hessian
 from ocp.controls import Controls, flatten, random_start, unflatten
-from ocp.problem import BLOCKS, SCHEMES
-from ocp.rollout import (
+from ocp.evaluation.assembly import assembled_hessian
+from ocp.evaluation.rollout import (
     data_cost,
     gradient,
     hessian_product,
@@ -20,6 +19,7 @@ from ocp.rollout import (
     reduced_hessian,
     rollout,
 )
+from ocp.problem import BLOCKS, SCHEMES
 
 STEP = 1e-30  # a complex step has no cancellation: the error is that of one evaluation
 

@@ -7,21 +7,14 @@ import numpy as np
 import problems
 import pytest
 
-from ocp import (
-    assembly,
-    assembly_euler,
-    datasets,
-    krylov,
-    rollout,
-    structured,
-    sweeps,
-    trust_region,
-)
+from ocp import datasets
 from ocp.controls import flatten, random_start, unflatten, zeros
-from ocp.curvature import by_eigenvalues, by_factorisation
-from ocp.optimality import assess
+from ocp.evaluation import assembly, assembly_euler, rollout, sweeps
 from ocp.problem import BLOCKS, SCHEMES, Problem
-from ocp.solution import Status
+from ocp.solvers import krylov, structured, trust_region
+from ocp.solvers.curvature import by_eigenvalues, by_factorisation
+from ocp.solvers.optimality import assess
+from ocp.solvers.solution import Status
 
 EPS = np.finfo(float).eps
 STATEMENTS = list(itertools.product(SCHEMES, BLOCKS, (0, 1), (False, True)))
@@ -288,7 +281,7 @@ def test_the_cheap_band_bounds_the_reference_and_agrees_on_the_least_eigenvalue(
     u = structured.solve(problem, random_start(problem, np.random.default_rng(0))).controls
     reference = by_eigenvalues(problem, u)
     for limit in (500, 0):  # by all eigenvalues; by factorisation and Lanczos
-        monkeypatch.setattr("ocp.curvature.EIGENVALUES_UP_TO", limit)
+        monkeypatch.setattr("ocp.solvers.curvature.EIGENVALUES_UP_TO", limit)
         cheap = by_factorisation(problem, u)
         assert cheap.least == pytest.approx(reference.least, abs=reference.band)
         assert cheap.band >= 10 * len(flatten(u)) * EPS * abs(reference.least)

@@ -10,12 +10,12 @@ import numpy as np
 import problems
 import pytest
 
-from ocp import datasets, structured
-from ocp.continuation import GrowthOptions, grow
+from ocp import datasets
+from ocp.continuation.growth import GrowthOptions, grow
 from ocp.controls import flatten, random_start, unflatten
 from ocp.problem import Problem
-from ocp.solution import Status
-from ocp.solvers import by_name
+from ocp.solvers import by_name, structured
+from ocp.solvers.solution import Status
 
 ACTIVATIONS = ("tanh", "gelu", "silu", "sigmoid", "softplus")
 
@@ -89,8 +89,8 @@ def test_the_memory_does_not_grow_with_the_number_of_samples_times_layers():
     """10,000 samples, N = 20, n = 4: chunks keep the Hessian's scratch memory bounded."""
     import tracemalloc
 
-    from ocp import sweeps
-    from ocp.assembly import hessian
+    from ocp.evaluation import sweeps
+    from ocp.evaluation.assembly import hessian
 
     inputs, labels = datasets.spirals(5000)
     problem = Problem(inputs=inputs, labels=labels, n_classes=2, depth=20, width=4)

@@ -9,10 +9,10 @@ import scipy.optimize
 
 from ocp import controls as containers
 from ocp import datasets
-from ocp.assembly import assembled_hessian
 from ocp.controls import Controls, flatten, unflatten
+from ocp.evaluation.assembly import assembled_hessian
+from ocp.evaluation.rollout import gradient, objective
 from ocp.problem import Problem
-from ocp.rollout import gradient, objective
 
 
 def small(**changes) -> Problem:

@@ -8,10 +8,10 @@ from small_minima import small
 from zoo import claimed
 
 from ocp import controls as containers
-from ocp import rollout
 from ocp.datasets import moons
-from verification import across_depths
-from verification.facts import Facts
+from ocp.evaluation import rollout
+from verification.checks import across_depths
+from verification.evaluation.subject import Facts
 from verification.report import Verdict
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ocp import loss
-from verification import alpha
+from verification.evaluation import alpha
 
 CASES = [(2, 0.51), (2, 0.9), (2, 0.999), (3, 0.34), (3, 0.9), (5, 0.999), (10, 0.11), (10, 0.9)]
 #: points a case in the default run; the slow test takes 1e7

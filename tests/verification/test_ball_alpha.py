@@ -6,7 +6,9 @@ from small_minima import small
 
 from ocp import controls
 from ocp.files import TrainingFile
-from verification import alpha, ball_alpha, report
+from verification import report
+from verification.balls import alpha as ball_alpha
+from verification.evaluation import alpha
 
 pytest.importorskip("flint")
 CASES = [(2, 0.9), (3, 0.34), (3, 0.9), (10, 0.9), (10, 0.11), (100, 0.5), (100, 0.999)]

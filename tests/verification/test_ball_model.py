@@ -4,10 +4,19 @@ import mpmath
 import numpy as np
 import pytest
 
-from ocp import activations, assembly, controls, rollout
+from ocp import activations, controls
 from ocp.controls import flatten, unflatten
+from ocp.evaluation import assembly, rollout
 from ocp.problem import SCHEMES, Problem
-from verification import ball_hessian, ball_model, balls
+from verification.balls import (
+    arithmetic as balls,
+)
+from verification.balls import (
+    hessian as ball_hessian,
+)
+from verification.balls import (
+    model as ball_model,
+)
 
 flint = pytest.importorskip("flint")
 
@@ -96,7 +105,7 @@ def test_hessians_at_random_points_of_a_box_lie_in_its_enclosure(scheme, block, 
 
 @pytest.mark.parametrize("name", activations.NAMES)
 def test_activation_balls_contain_values_of_sixty_digits(name):
-    from verification.ball_activations import ContainsKink, derivatives
+    from verification.balls.activations import ContainsKink, derivatives
 
     shiftable = name in activations.SHIFTABLE
     sigma = activations.Activation(name, shiftable, 3.0 if name == "softplus" else 1.0)

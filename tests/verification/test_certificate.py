@@ -7,12 +7,26 @@ import numpy as np
 import pytest
 from small_minima import minimise, small, solved
 
-from ocp import assembly, controls, datasets, rollout
+from ocp import controls, datasets
 from ocp.controls import flatten, unflatten
+from ocp.evaluation import assembly, rollout
 from ocp.files import TrainingFile
 from ocp.problem import Problem
-from verification import ball_hessian, ball_model, balls, certificate, krawczyk, report
-from verification.certificate import Outcome, certify, certify_minimum
+from verification import report
+from verification.balls import (
+    arithmetic as balls,
+)
+from verification.balls import (
+    hessian as ball_hessian,
+)
+from verification.balls import (
+    krawczyk,
+)
+from verification.balls import (
+    model as ball_model,
+)
+from verification.checks import certificate
+from verification.checks.certificate import Outcome, certify, certify_minimum
 
 flint = pytest.importorskip("flint")
 
@@ -259,7 +273,8 @@ def test_progress_is_told_and_the_lines_are_json():
 
 @pytest.mark.slow
 def test_the_default_spirals_are_certified():
-    from ocp import continuation, solvers
+    from ocp import solvers
+    from ocp.continuation import growth as continuation
 
     inputs, labels = datasets.spirals()
     problem = Problem(inputs=inputs, labels=labels, n_classes=2)

@@ -8,13 +8,15 @@ import pytest
 import scipy.linalg
 from small_minima import small, solved
 
-from ocp import controls, rollout
-from ocp.assembly import assembled_hessian
+from ocp import controls
 from ocp.controls import flatten, unflatten
+from ocp.evaluation import rollout
+from ocp.evaluation.assembly import assembled_hessian
 from ocp.files import TrainingFile
-from verification import balls, certificate
-from verification.ball_activations import ContainsKink
-from verification.certificate import Certificate, Outcome, certify_minimum
+from verification.balls import arithmetic as balls
+from verification.balls.activations import ContainsKink
+from verification.checks import certificate
+from verification.checks.certificate import Certificate, Outcome, certify_minimum
 from verification.report import Verdict
 
 flint = pytest.importorskip("flint")

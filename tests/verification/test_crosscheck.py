@@ -16,7 +16,7 @@ from ocp import activations
 from ocp.controls import random_start
 from ocp.problem import SCHEMES
 from verification.crosscheck import crosscheck
-from verification.evaluation import evaluate
+from verification.crosscheck.evaluation import evaluate
 from verification.report import Verdict
 
 

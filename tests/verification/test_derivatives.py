@@ -8,9 +8,9 @@ import pytest
 from small_minima import small, solved
 
 from ocp import controls as containers
-from ocp import rollout
 from ocp.controls import Controls, flatten, unflatten
-from verification import adjoint, hessian, states
+from ocp.evaluation import rollout
+from verification.evaluation import adjoint, hessian, states
 
 KINDS = list(itertools.product(("euler", "heun", "rk4"), ("single", "double")))
 

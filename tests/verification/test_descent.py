@@ -7,8 +7,9 @@ from zoo import claimed, widened
 
 from ocp import controls as containers
 from ocp.controls import flatten, unflatten
-from verification import descent, diagnosis, hessian, kkt, null_directions, second_order, states
-from verification.facts import Facts
+from verification.checks import diagnosis, first_order, second_order
+from verification.evaluation import descent, hessian, null_directions, states
+from verification.evaluation.subject import Facts
 from verification.report import Verdict
 
 
@@ -110,9 +111,9 @@ def test_the_newton_distance_is_the_distance():
     problem, u = solved()
     shift = 1e-7 * np.random.default_rng(0).standard_normal(problem.n_decision)
     moved = unflatten(problem, flatten(u) + shift)
-    line = kkt.newton_distance(Facts(claimed(problem, moved)))
+    line = first_order.newton_distance(Facts(claimed(problem, moved)))
     assert line.measured == pytest.approx(np.abs(shift).max(), rel=1e-4)
-    flat = kkt.newton_distance(Facts(claimed(*solved(r=0.0))))
+    flat = first_order.newton_distance(Facts(claimed(*solved(r=0.0))))
     assert flat.verdict is Verdict.NOT_APPLICABLE
 
 
@@ -121,11 +122,11 @@ def test_the_worst_layer_and_parameter_are_named():
     A = u.A.copy()
     A[2, 1, 0] += 1e-3
     facts = Facts(claimed(problem, containers.Controls(A=A, b=u.b)))
-    line = kkt.stationarity(facts)
+    line = first_order.stationarity(facts)
     index = int(np.abs(facts.gradient).argmax())
     assert line.where == containers.describe(problem, index)
     assert line.measured == np.abs(facts.gradient).max()
-    groups = kkt.layer_groups(facts)
+    groups = first_order.layer_groups(facts)
     covered = [i for _, group in groups for i in range(*group.indices(problem.n_decision))]
     assert covered == list(range(problem.n_decision))
     # by the definition: |g_k|_2 over |h r u_k|_2 + |data part|_2
@@ -136,7 +137,7 @@ def test_the_worst_layer_and_parameter_are_named():
         for part, (_, group) in zip(parts, groups, strict=True)
     ]
     wanted = [g / (a + b) for g, a, b in norms]
-    scaled = kkt.scaled_stationarity(facts)
+    scaled = first_order.scaled_stationarity(facts)
     assert scaled.measured == pytest.approx(max(wanted))
     assert scaled.where == groups[int(np.argmax(wanted))][0]
 

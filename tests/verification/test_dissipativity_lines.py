@@ -10,13 +10,15 @@ from small_minima import small
 from zoo import claimed
 
 from ocp import controls as containers
-from ocp import datasets, loss, rollout, trace
-from verification import dissipativity, states
-from verification.alpha import lower_bound
-from verification.facts import Facts
+from ocp import datasets, loss, trace
+from ocp.evaluation import rollout
+from verification.checks import dissipativity
+from verification.checks.traces import TraceFacts
+from verification.evaluation import states
+from verification.evaluation.alpha import lower_bound
+from verification.evaluation.minimisers import log_mean_exp
+from verification.evaluation.subject import Facts
 from verification.report import Finding, Verdict
-from verification.targets import log_mean_exp
-from verification.traces import TraceFacts
 
 EPS = np.finfo(float).eps
 THREE = dict(zip(("inputs", "labels"), datasets.blobs(n_samples=9, n_classes=3), strict=True))
@@ -327,9 +329,9 @@ def test_the_certified_constant_is_asked_for_and_is_that_of_the_plain_target(mon
         assert line.message == "the certified form is that of the plain soft target"
     found = (Finding(name="dissipativity.certified", verdict=Verdict.PROVED),)
     asked = types.SimpleNamespace(check_alpha=lambda content: found)
-    monkeypatch.setitem(sys.modules, "verification.ball_alpha", asked)
+    monkeypatch.setitem(sys.modules, "verification.balls.alpha", asked)
     assert dissipativity._certified(facts_of(certify=True)) == list(found)
-    monkeypatch.setitem(sys.modules, "verification.ball_alpha", None)
+    monkeypatch.setitem(sys.modules, "verification.balls.alpha", None)
     (line,) = dissipativity._certified(facts_of(certify=True))
     assert (line.name, line.verdict) == ("dissipativity.certified", Verdict.NOT_CHECKED)
     assert line.message.startswith("not available: ")

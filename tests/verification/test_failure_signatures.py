@@ -7,8 +7,9 @@ import pytest
 from small_minima import solved
 
 from ocp.files import TrainingFile
-from verification import api, diagnosis
-from verification.facts import Facts
+from verification import api
+from verification.checks import diagnosis
+from verification.evaluation.subject import Facts
 
 
 def signatures(problem, controls):

@@ -9,9 +9,9 @@ from problems import spirals
 from ocp.controls import random_start
 from ocp.files import TrainingFile
 from verification import __main__ as command
-from verification import adjoint, descent, states
 from verification.api import verify_content
-from verification.facts import Facts
+from verification.evaluation import adjoint, descent, states
+from verification.evaluation.subject import Facts
 from verification.report import Verdict
 
 
@@ -26,7 +26,9 @@ def counted(monkeypatch):
         return propagate(problem, controls, batch)
 
     with monkeypatch.context() as patch:
-        for module in ("states", "adjoint", "facts", "hessian", "layers", "dissipativity", "kkt"):
+        evaluation = ("states", "adjoint", "subject", "hessian", "layers")
+        names = [f"evaluation.{m}" for m in evaluation]
+        for module in (*names, "checks.dissipativity", "checks.first_order"):
             home = __import__(f"verification.{module}", fromlist=["x"])
             if hasattr(home, "propagate"):
                 patch.setattr(home, "propagate", counting)

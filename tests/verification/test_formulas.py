@@ -11,11 +11,12 @@ from zoo import claimed
 from ocp import controls, trace
 from ocp.controls import flatten
 from ocp.files import TrainingFile
-from verification import across_depths, descent, hessian, lanczos, statement, storage
 from verification.api import verify_content
-from verification.facts import HESSIAN_BYTES, Facts
+from verification.checks import across_depths, statement
+from verification.checks.traces import TraceFacts
+from verification.evaluation import descent, hessian, lanczos, storage
+from verification.evaluation.subject import HESSIAN_BYTES, Facts
 from verification.report import Finding, Report, Verdict
-from verification.traces import TraceFacts
 
 
 @pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])

@@ -9,13 +9,14 @@ from small_minima import small, solved
 from zoo import claimed
 
 from ocp import controls as containers
-from ocp import rollout
-from ocp.assembly import assembled_hessian
 from ocp.controls import flatten, unflatten
+from ocp.evaluation import rollout
+from ocp.evaluation.assembly import assembled_hessian
 from ocp.files import TrainingFile
-from verification import kkt, states
-from verification.descent import Descent
-from verification.facts import Facts
+from verification.checks import first_order
+from verification.evaluation import states
+from verification.evaluation.descent import Descent
+from verification.evaluation.subject import Facts
 from verification.report import Verdict
 
 
@@ -39,19 +40,19 @@ def moved(index, by, **changes):
 def test_the_gradient_is_named_with_its_worst_entry():
     problem, u, facts = moved(9, 1e-3)
     g, _ = rollout.gradient(problem, u)
-    line = kkt.stationarity(facts)
+    line = first_order.stationarity(facts)
     assert line.name == "first_order.gradient"
     assert line.measured == pytest.approx(np.abs(g).max(), rel=1e-9)
     assert line.bound == 1e-8
     assert line.where == containers.describe(problem, int(np.abs(g).argmax()))
     assert (line.verdict, line.explanation) == (Verdict.FAILED, "")
-    assert kkt.stationarity(Facts(facts.content, tolerance=1.0)).verdict is Verdict.PASSED
+    assert first_order.stationarity(Facts(facts.content, tolerance=1.0)).verdict is Verdict.PASSED
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_gradient_that_is_not_finite_fails(value):
     stub = types.SimpleNamespace(grad_inf_norm=value, tolerance=1e-8)
-    line = kkt.stationarity(stub)
+    line = first_order.stationarity(stub)
     assert line.verdict is Verdict.FAILED
     assert line.bound == 1e-8
     assert "states or controls leave the floating-point range" in line.explanation
@@ -73,13 +74,13 @@ def on_kinks(found):
 def test_on_kinks_the_gradient_decides_only_with_a_descent():
     reason = "2 pre-activations on kinks, first at layer 1, sample 3, unit 0"
     facts = on_kinks(found=False)
-    line = kkt.stationarity(facts)
+    line = first_order.stationarity(facts)
     assert line.verdict is Verdict.INCONCLUSIVE
     assert line.explanation == f"{reason}; no descent found by evaluating J"
     assert (line.measured, line.bound) == (3.0, 1e-8)
     assert line.where == containers.describe(facts.problem, 7)
     facts = on_kinks(found=True)
-    line = kkt.stationarity(facts)
+    line = first_order.stationarity(facts)
     assert line.verdict is Verdict.FAILED
     assert (line.measured, line.bound) == (0.25, 1e-8)
     assert line.where == containers.describe(facts.problem, 2)
@@ -97,7 +98,7 @@ def test_kinks_are_a_reason_for_relu_alone_and_only_if_there_are_some(activation
     stub = types.SimpleNamespace(
         kinks=(count, "there"), problem=types.SimpleNamespace(activation=activation)
     )
-    assert bool(kkt.kink_reason(stub)) is said
+    assert bool(first_order.kink_reason(stub)) is said
 
 
 # --- scaled -------------------------------------------------------------------------------------
@@ -110,7 +111,7 @@ def test_the_scaled_gradient_is_that_of_the_worst_layer(trained):
     size = 6
     quadratic = problem.h * problem.r * flatten(u)
     if trained:  # the cost of the ends has a weight of its own, and is relative to nothing
-        quadratic = kkt.decay(problem, u)
+        quadratic = first_order.decay(problem, u)
         free = problem.with_(r=0.0, r_ends=0.0)
         assert g - quadratic == pytest.approx(rollout.gradient(free, u)[0], abs=1e-12)
     parts = [slice(0, 6), slice(6, 12), slice(12, 18), slice(18, 24)]
@@ -121,7 +122,7 @@ def test_the_scaled_gradient_is_that_of_the_worst_layer(trained):
     norm = np.linalg.norm
     scaled = [norm(g[p]) / (norm(quadratic[p]) + norm((g - quadratic)[p])) for p in parts]
     whole = [norm(g[p]) for p in parts]
-    line = kkt.scaled_stationarity(facts)
+    line = first_order.scaled_stationarity(facts)
     assert line.name == "first_order.scaled"
     assert line.verdict is Verdict.OBSERVED
     assert line.measured == pytest.approx(max(scaled), rel=1e-9)
@@ -130,7 +131,7 @@ def test_the_scaled_gradient_is_that_of_the_worst_layer(trained):
         "|g_k|_2 over the sum of the norms of its two terms, worst layer; largest |g_k|_2 ="
         f" {max(whole):.1e} at {names[int(np.argmax(whole))]}"
     )
-    assert kkt.layer_groups(facts) == list(zip(names, parts, strict=True))
+    assert first_order.layer_groups(facts) == list(zip(names, parts, strict=True))
     assert size == parts[0].stop
 
 
@@ -138,7 +139,7 @@ def split(whole, quadratic, data, monkeypatch):
     """A file whose layers have these norms of the gradient and its two terms."""
     spread = lambda values: np.repeat(np.array(values, dtype=float), 6) / np.sqrt(6)  # noqa: E731
     problem = small()
-    monkeypatch.setattr(kkt, "decay", lambda *_: spread(quadratic))
+    monkeypatch.setattr(first_order, "decay", lambda *_: spread(quadratic))
     return types.SimpleNamespace(
         problem=problem, controls=None, gradient=spread(whole), data_gradient=spread(data)
     )
@@ -148,18 +149,18 @@ def test_layers_whose_terms_vanish_beside_the_others_are_not_the_worst(monkeypat
     # layer 1: all rounding; layer 2: nothing at all; layer 3: small, but more than rounding
     whole, quadratic = (1.0, 1e-13, 0.0, 1e-12), (2.0, 0.5e-12, 0.0, 3e-12)
     data = (3.0, 1e-13, 0.0, 5e-12)
-    line = kkt.scaled_stationarity(split(whole, quadratic, data, monkeypatch))
+    line = first_order.scaled_stationarity(split(whole, quadratic, data, monkeypatch))
     assert line.measured == pytest.approx(0.2)
     assert line.where == "layer 0"
     whole = (1.0, 1e-13, 0.0, 8e-12)
-    line = kkt.scaled_stationarity(split(whole, quadratic, data, monkeypatch))
+    line = first_order.scaled_stationarity(split(whole, quadratic, data, monkeypatch))
     assert line.measured == pytest.approx(1.0)
     assert line.where == "layer 3"
     assert "largest |g_k|_2 = 1.0e+00 at layer 0" in line.message
     nothing = (0.0,) * 4
-    line = kkt.scaled_stationarity(split(nothing, nothing, nothing, monkeypatch))
+    line = first_order.scaled_stationarity(split(nothing, nothing, nothing, monkeypatch))
     assert line.measured == 0.0
-    line = kkt.scaled_stationarity(split((np.nan, 0, 0, 0), nothing, nothing, monkeypatch))
+    line = first_order.scaled_stationarity(split((np.nan, 0, 0, 0), nothing, nothing, monkeypatch))
     assert (line.verdict, line.message) == (Verdict.NOT_APPLICABLE, "the gradient is not finite")
 
 
@@ -171,7 +172,7 @@ def test_the_newton_distance_is_that_of_the_whole_hessian():
         problem, u, facts = moved(9, by, r=0.1)
         g, _ = rollout.gradient(problem, u)
         step = np.linalg.solve(assembled_hessian(problem, u), g)
-        line = kkt.newton_distance(facts)
+        line = first_order.newton_distance(facts)
         assert line.name == "first_order.newton_distance"
         assert line.verdict is Verdict.OBSERVED
         assert line.measured == pytest.approx(np.abs(step).max(), rel=1e-4)
@@ -200,10 +201,10 @@ def spectral(values, gradient, controls=0.0, **more):
 
 def test_directions_within_the_band_are_left_out_of_the_newton_step():
     values = (-2.0, -1e-6, 0.0, 1e-6, 1.1e-6, 4.0)
-    step, left = kkt.newton_step(spectral(values, (1, 1, 1, 1, 1.1e-6, 8)))
+    step, left = first_order.newton_step(spectral(values, (1, 1, 1, 1, 1.1e-6, 8)))
     assert step == pytest.approx([-0.5, 0, 0, 0, 1, 2])
     assert left == 3
-    line = kkt.newton_distance(spectral(values, (1, 1, 1, 1, 1.1e-6, 8)))
+    line = first_order.newton_distance(spectral(values, (1, 1, 1, 1, 1.1e-6, 8)))
     assert line.verdict is Verdict.NOT_APPLICABLE
     assert line.message == "the reduced Hessian is singular within its error band"
 
@@ -211,13 +212,13 @@ def test_directions_within_the_band_are_left_out_of_the_newton_step():
 def test_a_point_within_the_tolerance_but_far_from_stationary_is_undecided():
     values, g = (1e-5, 2e-5, 1, 1, 1, 1), (5e-9, 2e-8, 0, 0, 0, 0)
     facts = spectral(values, g, tolerance=1e-7)
-    assert kkt.nearby(facts) == 1e-3
-    assert kkt.far(facts) == ""  # exactly at the limit
-    assert kkt.newton_distance(facts).verdict is Verdict.OBSERVED
+    assert first_order.nearby(facts) == 1e-3
+    assert first_order.far(facts) == ""  # exactly at the limit
+    assert first_order.newton_distance(facts).verdict is Verdict.OBSERVED
     facts = spectral(values, (5e-9, -2.2e-8, 0, 0, 0, 0), tolerance=1e-7)
     text = "one Newton step moves the controls by 0.0011, more than 0.001"
-    assert kkt.far(facts) == text
-    line = kkt.newton_distance(facts)
+    assert first_order.far(facts) == text
+    line = first_order.newton_distance(facts)
     assert line.verdict is Verdict.INCONCLUSIVE
     assert line.measured == pytest.approx(1.1e-3)
     assert line.bound == 1e-3
@@ -226,23 +227,23 @@ def test_a_point_within_the_tolerance_but_far_from_stationary_is_undecided():
     assert "polish the file, or give a smaller --tol" in line.message
     # large controls: relative to them
     facts = spectral(values, (5e-9, -2.2e-8, 0, 0, 0, 0), tolerance=1e-7, controls=-2.0)
-    assert kkt.nearby(facts) == 2e-3
-    assert kkt.newton_distance(facts).verdict is Verdict.OBSERVED
+    assert first_order.nearby(facts) == 2e-3
+    assert first_order.newton_distance(facts).verdict is Verdict.OBSERVED
     # far, but the gradient says so already
     facts = spectral(values, (5e-9, -2.2e-8, 0, 0, 0, 0), tolerance=1e-8)
-    assert kkt.newton_distance(facts).verdict is Verdict.OBSERVED
+    assert first_order.newton_distance(facts).verdict is Verdict.OBSERVED
     # exactly at the tolerance counts as within it
     facts = spectral(values, (5e-9, -2.2e-8, 0, 0, 0, 0), tolerance=2.2e-8)
-    assert kkt.newton_distance(facts).verdict is Verdict.INCONCLUSIVE
+    assert first_order.newton_distance(facts).verdict is Verdict.INCONCLUSIVE
 
 
 def test_no_newton_distance_on_kinks_or_without_a_finite_gradient():
     facts = spectral((1,) * 6, (1,) * 6, kinks=(1, "layer 0"))
     facts.problem = facts.problem.with_(activation="relu")
-    line = kkt.newton_distance(facts)
+    line = first_order.newton_distance(facts)
     assert line.verdict is Verdict.NOT_APPLICABLE
     assert line.message == "no Hessian: 1 pre-activations on kinks, first at layer 0"
-    line = kkt.newton_distance(spectral((1,) * 6, (1,) * 6, grad_inf_norm=np.inf))
+    line = first_order.newton_distance(spectral((1,) * 6, (1,) * 6, grad_inf_norm=np.inf))
     assert (line.verdict, line.message) == (Verdict.NOT_APPLICABLE, "the gradient is not finite")
 
 
@@ -257,12 +258,12 @@ def test_no_newton_distance_on_kinks_or_without_a_finite_gradient():
 def test_without_a_hessian_the_terms_of_the_gradient_must_cancel(
     g, norm, outcome, measured, monkeypatch
 ):
-    monkeypatch.setattr(kkt, "decay", lambda *_: np.array([0.4, 0.0]))
+    monkeypatch.setattr(first_order, "decay", lambda *_: np.array([0.4, 0.0]))
     facts = types.SimpleNamespace(
         problem=small(), controls=None, kinks=(0, ""), tolerance=1e-8, too_large="large",
         gradient=np.array([0.0, g]), data_gradient=np.array([0.0, 0.6]), grad_inf_norm=norm,
     )  # fmt: skip
-    line = kkt.newton_distance(facts)
+    line = first_order.newton_distance(facts)
     assert line.verdict is outcome
     if outcome is Verdict.INCONCLUSIVE:
         assert line.measured == pytest.approx(measured)
@@ -276,16 +277,18 @@ def test_terms_of_the_gradient_that_are_rounding_are_balanced(monkeypatch):
     problem = small(depth=3, h=0.25, gamma=1.25, beta=1)  # weight 2
     facts = types.SimpleNamespace(problem=problem, controls=None)
     facts.gradient, facts.data_gradient = np.array([0.5e-12]), np.array([1.5e-12])
-    monkeypatch.setattr(kkt, "decay", lambda *_: np.array([0.5e-12]))
-    assert kkt.unbalanced(facts) == 0.0  # terms of 2e-12, no more than 1e-12 times the weight
+    monkeypatch.setattr(first_order, "decay", lambda *_: np.array([0.5e-12]))
+    assert (
+        first_order.unbalanced(facts) == 0.0
+    )  # terms of 2e-12, no more than 1e-12 times the weight
     facts.data_gradient = np.array([1.6e-12])
-    assert kkt.unbalanced(facts) == pytest.approx(0.5 / 2.1)
+    assert first_order.unbalanced(facts) == pytest.approx(0.5 / 2.1)
     facts.problem = problem.with_(beta=0)  # weight 1.25
     facts.data_gradient = np.array([1.0e-12])
-    assert kkt.unbalanced(facts) == pytest.approx(0.5 / 1.5)
-    monkeypatch.setattr(kkt, "decay", lambda *_: np.zeros(1))
+    assert first_order.unbalanced(facts) == pytest.approx(0.5 / 1.5)
+    monkeypatch.setattr(first_order, "decay", lambda *_: np.zeros(1))
     facts.data_gradient = np.ones(1)
-    assert kkt.unbalanced(facts) == 0.0  # r = 0: nothing can cancel
+    assert first_order.unbalanced(facts) == 0.0  # r = 0: nothing can cancel
 
 
 # --- stored costate -----------------------------------------------------------------------------
@@ -296,7 +299,7 @@ def with_costate(change, float32=(), tolerance=1e-8, **changes):
     _, costate = rollout.gradient(problem, u)
     costate = change(costate.copy())
     content = TrainingFile(problem=problem, controls=u, costate=costate, float32=float32)
-    return problem, u, kkt.stored_costate(Facts(content, tolerance=tolerance))
+    return problem, u, first_order.stored_costate(Facts(content, tolerance=tolerance))
 
 
 def in_batches_of_five(monkeypatch):
@@ -305,7 +308,7 @@ def in_batches_of_five(monkeypatch):
         dataclasses.replace(whole, rows=c, s=whole.s[c], q=whole.q[c], labels=whole.labels[c])
         for c in (slice(0, 5), slice(5, 10), slice(10, 12))
     ]
-    monkeypatch.setattr(kkt, "batches", lambda *_, **__: iter(parts))
+    monkeypatch.setattr(first_order, "batches", lambda *_, **__: iter(parts))
 
 
 @pytest.mark.parametrize("batch", [None, 5])
@@ -380,7 +383,7 @@ def test_a_costate_that_is_not_a_number_fails_and_is_the_worst(monkeypatch):
 
 def test_no_costate_to_judge():
     problem, u, _ = random_file()
-    lines = kkt.stored_costate(Facts(TrainingFile(problem=problem, controls=u)))
+    lines = first_order.stored_costate(Facts(TrainingFile(problem=problem, controls=u)))
     assert [line.name for line in lines] == [
         "first_order.costate_terminal", "first_order.costate_recursion",
     ]  # fmt: skip
@@ -389,6 +392,6 @@ def test_no_costate_to_judge():
         assert line.message == "the file stores no costate"
     facts = on_kinks(found=False)
     facts.controls, facts.content = u, types.SimpleNamespace(costate=np.zeros((5, 12, 2)))
-    for line in kkt.stored_costate(facts):
+    for line in first_order.stored_costate(facts):
         assert (line.verdict, line.kind) == (Verdict.NOT_APPLICABLE, "claim")
         assert line.message.startswith("the costate is not unique: 2 pre-activations")

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from verification import balls, krawczyk
+from verification.balls import arithmetic as balls
+from verification.balls import krawczyk
 
 flint = pytest.importorskip("flint")
 

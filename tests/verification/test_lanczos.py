@@ -9,12 +9,13 @@ from small_minima import small, solved
 
 from ocp import datasets, files
 from ocp.controls import flatten, random_start, unflatten
+from ocp.evaluation.rollout import gradient, objective
 from ocp.files import TrainingFile
 from ocp.problem import Problem
-from ocp.rollout import gradient, objective
 from verification import __main__ as command
-from verification import api, hessian, lanczos
-from verification.facts import Facts
+from verification import api
+from verification.evaluation import hessian, lanczos
+from verification.evaluation.subject import Facts
 from verification.report import Verdict
 
 

@@ -9,10 +9,11 @@ from small_minima import small, solved
 from zoo import claimed, minimum
 
 from ocp import controls as containers
-from ocp import depth as reference
+from ocp.evaluation import depth as reference
 from ocp.files import TrainingFile
-from verification import depth, layers
-from verification.facts import Facts
+from verification.checks import depth
+from verification.evaluation import layers
+from verification.evaluation.subject import Facts
 from verification.report import Verdict
 
 

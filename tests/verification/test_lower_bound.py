@@ -9,12 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_minima import minimise, small, solved
 
-from ocp import controls, datasets, loss, rollout
+from ocp import controls, datasets, loss
 from ocp.controls import flatten, unflatten
+from ocp.evaluation import rollout
 from ocp.files import TrainingFile
 from ocp.problem import SCHEMES, Problem
-from verification import lower_bound, report
-from verification.lower_bound import check_gap
+from verification import report
+from verification.evaluation import lower_bound
+from verification.evaluation.lower_bound import check_gap
 
 ACTIVATIONS = ("tanh", "gelu", "silu", "sigmoid", "relu", "leaky_relu", "softsign", "identity")
 

@@ -6,9 +6,9 @@ from small_minima import small, solved
 from zoo import claimed, minimum
 
 from ocp.controls import Controls, random_start
-from verification import kkt
 from verification.api import verify_content
-from verification.facts import Facts
+from verification.checks import first_order
+from verification.evaluation.subject import Facts
 from verification.report import Verdict
 
 LINE = "first_order.newton_distance"
@@ -81,19 +81,19 @@ def test_balance_is_that_of_the_two_terms_and_rounding_counts_for_nothing():
     expected = np.linalg.norm(facts.gradient) / (
         np.linalg.norm(quadratic) + np.linalg.norm(facts.data_gradient)
     )
-    assert kkt.unbalanced(facts) == pytest.approx(expected, rel=1e-12)
-    assert kkt.unbalanced(Facts(untrained(gamma=1e-12, r=0.0))) == 0.0
+    assert first_order.unbalanced(facts) == pytest.approx(expected, rel=1e-12)
+    assert first_order.unbalanced(Facts(untrained(gamma=1e-12, r=0.0))) == 0.0
     # u = 0 is stationary for the double block: next to it all terms are rounding
     problem, one = small(block="double"), np.ones((4, 2, 2))
     tiny = Controls(A=1e-15 * one, b=np.zeros((4, 2)), W=1e-15 * one)
     facts = Facts(claimed(problem, tiny))
     assert np.abs(facts.gradient).max() > 0
-    assert kkt.unbalanced(facts) == 0.0
+    assert first_order.unbalanced(facts) == 0.0
 
 
 def test_the_step_leaves_out_directions_without_curvature():
     facts = Facts(claimed(*solved(r=0.0)))
-    step, left = kkt.newton_step(facts)
+    step, left = first_order.newton_step(facts)
     values = facts.hessian.eigenvalues
     assert left == (np.abs(values) <= facts.hessian.band).sum() > 0
     assert np.allclose(

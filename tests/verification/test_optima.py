@@ -8,7 +8,8 @@ from small_minima import minimise, small
 
 from ocp.controls import random_start
 from ocp.files import TrainingFile
-from verification import optima, path_comparison, states, symmetry
+from verification.crosscheck import optima, paths, symmetry
+from verification.evaluation import states
 from verification.report import Verdict
 
 
@@ -82,7 +83,7 @@ def test_a_lower_value_becomes_the_best_known(several):
 def test_paths_are_those_of_the_survey(several):
     problem, points = several
     content = TrainingFile(problem=problem, controls=points[0])
-    exact = path_comparison.path("exact", content)
+    exact = paths.path("exact", content)
     assert exact.stage_cost.shape == exact.control_norm.shape == (problem.depth,)
     J = problem.h * exact.stage_cost.sum() + problem.gamma * exact.data_cost[-1]
     assert pytest.approx(exact.objective, rel=1e-14) == J
@@ -96,18 +97,18 @@ def test_paths_are_those_of_the_survey(several):
 
 def test_comparison_names_where_paths_part(several):
     problem, points = several
-    exact = path_comparison.path("exact", TrainingFile(problem=problem, controls=points[0]))
+    exact = paths.path("exact", TrainingFile(problem=problem, controls=points[0]))
     A = points[0].A.copy()
     A[2] += 1.0
     worse = dataclasses.replace(points[0], A=A)
-    trained = path_comparison.path("trained", TrainingFile(problem=problem, controls=worse))
-    lines = {line.name: line for line in path_comparison.compare(exact, trained)}
+    trained = paths.path("trained", TrainingFile(problem=problem, controls=worse))
+    lines = {line.name: line for line in paths.compare(exact, trained)}
     assert lines["path.stage_cost"].where in ("layer 2", "layer 3")
     assert lines["path.stage_cost"].measured > 0
-    assert path_comparison.entry_by_depth([exact]) == {problem.depth: (exact.entry, exact.used)}
+    assert paths.entry_by_depth([exact]) == {problem.depth: (exact.entry, exact.used)}
     cut = dataclasses.replace(trained, stage_cost=trained.stage_cost[:-1])
     with pytest.raises(ValueError, match="trained has depth 3; wanted that of exact, 4"):
-        path_comparison.compare(exact, cut)
+        paths.compare(exact, cut)
 
 
 def test_hard_targets_have_no_distance():
@@ -115,7 +116,7 @@ def test_hard_targets_have_no_distance():
     content = TrainingFile(
         problem=problem, controls=random_start(problem, np.random.default_rng(0))
     )
-    assert path_comparison.path("hard", content).distance is None
+    assert paths.path("hard", content).distance is None
 
 
 def _final(problem, controls):

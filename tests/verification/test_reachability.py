@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 from small_minima import small, solved
 
-from ocp import activations, controls, datasets, loss, rollout
+from ocp import activations, controls, datasets, loss
 from ocp.controls import flatten, unflatten
+from ocp.evaluation import rollout
 from ocp.files import TrainingFile
 from ocp.problem import SCHEMES, Problem
-from verification import balls, reachability, report, steering
-from verification.reachability import check_reachability, reach
+from verification import report
+from verification.balls import arithmetic as balls
+from verification.checks import reachability
+from verification.checks.reachability import check_reachability, reach
+from verification.evaluation import steering
 
 flint = pytest.importorskip("flint")
 
@@ -60,8 +64,8 @@ def test_the_jacobian_is_that_of_the_states(scheme, block, activation):
             x = rollout.rollout(problem, unflatten(problem, moved)).X[-1]
             slope = ((x @ C.T)[:, :2] - (x @ C.T)[:, 2:]).imag / step
             assert np.allclose(jacobian[:, j], slope.ravel(), rtol=1e-12, atol=1e-12)
-    from verification.ball_hessian import final_jacobian
-    from verification.ball_model import ball_model
+    from verification.balls.hessian import final_jacobian
+    from verification.balls.model import ball_model
 
     with balls.precision(128):
         rows = balls.exact(C[:-1] - C[-1])

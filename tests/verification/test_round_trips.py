@@ -13,9 +13,9 @@ from small_minima import solved
 from nn_baseline import checkpoint
 from ocp import activations, files
 from ocp.controls import flatten, random_start
+from ocp.evaluation.rollout import gradient, objective, rollout
 from ocp.files import TrainingFile
-from ocp.multiple_shooting import multiple_shooting
-from ocp.rollout import gradient, objective, rollout
+from ocp.solvers.multiple_shooting import multiple_shooting
 from verification import api
 from verification.report import Verdict
 

@@ -9,11 +9,12 @@ from small_minima import small, solved
 from zoo import claimed, widened
 
 from ocp import controls as containers
-from ocp.assembly import assembled_hessian
 from ocp.controls import flatten, unflatten
-from ocp.rollout import objective
-from verification import hessian, large_curvature, second_order
-from verification.facts import Facts
+from ocp.evaluation.assembly import assembled_hessian
+from ocp.evaluation.rollout import objective
+from verification.checks import large_curvature, second_order
+from verification.evaluation import hessian
+from verification.evaluation.subject import Facts
 from verification.report import Check, Finding, Verdict
 
 GUARD = Finding(name="second_order.finite_differences", verdict=Verdict.OBSERVED)

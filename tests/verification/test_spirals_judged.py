@@ -3,7 +3,7 @@
 import pytest
 
 from ocp import datasets, files
-from ocp.continuation import grow
+from ocp.continuation.growth import grow
 from ocp.problem import Problem
 from ocp.solvers import by_name
 from verification.__main__ import main

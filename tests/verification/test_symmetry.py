@@ -8,7 +8,8 @@ from problems import blobs, spirals
 
 from ocp.controls import random_start
 from ocp.problem import Problem
-from verification import states, symmetry
+from verification.crosscheck import symmetry
+from verification.evaluation import states
 
 
 def moved(problem, seed=0):

@@ -5,7 +5,8 @@ import pytest
 import safetensors.numpy
 from small_minima import solved
 
-from ocp import files, rollout, trace
+from ocp import files, trace
+from ocp.evaluation import rollout
 from verification.__main__ import main
 from verification.api import verify
 from verification.report import Verdict

@@ -10,9 +10,10 @@ from zoo import claimed
 
 from ocp import controls as containers
 from ocp.files import TrainingFile
-from verification import across_depths, alpha, dissipativity, storage, turnpike
 from verification.api import verify_content
-from verification.facts import Facts
+from verification.checks import across_depths, dissipativity, turnpike
+from verification.evaluation import alpha, storage
+from verification.evaluation.subject import Facts
 from verification.report import Verdict
 
 DEPTHS = (6, 9, 12)

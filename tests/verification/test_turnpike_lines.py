@@ -9,10 +9,11 @@ from small_minima import small
 from zoo import claimed
 
 from ocp import controls as containers
-from ocp import datasets, loss, rollout
-from verification import turnpike
-from verification.alpha import lower_bound
-from verification.facts import Facts
+from ocp import datasets, loss
+from ocp.evaluation import rollout
+from verification.checks import turnpike
+from verification.evaluation.alpha import lower_bound
+from verification.evaluation.subject import Facts
 from verification.report import Verdict
 
 

@@ -23,11 +23,11 @@ import scipy.optimize
 from small_minima import minimise, solved
 
 from ocp import files
-from ocp.assembly import assembled_hessian
 from ocp.controls import Controls, flatten, unflatten
+from ocp.evaluation.assembly import assembled_hessian
+from ocp.evaluation.rollout import gradient, objective
 from ocp.files import TrainingFile
 from ocp.problem import Problem
-from ocp.rollout import gradient, objective
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,11 +12,11 @@ from zoo import claimed, curvature_at, edited, minimum, moved, specimen, widened
 
 from ocp import controls as containers
 from ocp import datasets, files
-from ocp.assembly import assembled_hessian
 from ocp.controls import Controls, flatten
 from ocp.description import statement_of
+from ocp.evaluation.assembly import assembled_hessian
+from ocp.evaluation.rollout import gradient
 from ocp.files import TrainingFile
-from ocp.rollout import gradient
 
 GOOD = {"statement": "PPP", "first_order": "POOPP", "second_order": "POOOT", "geometry": "PPOO"}
 #: stationary, but the reduced Hessian is singular: no Newton distance, curvature undecided

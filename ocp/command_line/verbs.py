@@ -1,0 +1,161 @@
+"""What the verbs of `python -m ocp` do."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from threadpoolctl import threadpool_limits
+
+from .. import description, files, solvers
+from ..atomic import check_writable, write_atomically
+from ..continuation import growth as continuation
+from ..continuation import growth_by_gain
+from ..controls import Controls, random_start
+from ..evaluation.depth import idle_from, layer_table
+from ..problem import Problem
+from ..solvers.newton import polish
+from ..solvers.progress import Report
+from ..solvers.solution import Solution, Status
+from . import console as show
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Read, check that the output can be written, solve, print, write; return the exit code."""
+    _check(options)
+    content = _read(options)
+    problem = content.problem
+    for path in filter(None, (options.output, options.json)):
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder; wanted the name of a file")
+        check_writable(path.parent)
+    show.print_cautions(problem)
+    console = Console()
+    verb = {"solve": _solve, "polish": _polish, "grow": _grow}[options.verb]
+    # a number out of range ends as a status, not as a warning with a line of source
+    with threadpool_limits(1), np.errstate(all="ignore"):
+        with show.reporting(console) as report:
+            solution = verb(options, content, report)
+        table = layer_table(solution.problem, solution.controls)
+    show.print_layers(console, table, idle_from(solution.controls))
+    show.print_summary(console, solution)
+    test = {"test_inputs": content.test_inputs, "test_labels": content.test_labels}
+    files.save(options.output, solution.to_file(**test, data=content.data))
+    if options.json:
+        text = json.dumps(solution.report.to_json(), indent=1)
+        write_atomically(options.json, text.encode())
+    console.print(f"written to {options.output}", highlight=False)
+    if solution.status is Status.INTERRUPTED:
+        return show.EXIT_INTERRUPTED
+    return show.EXIT_OK if solution.status is Status.SOLVED else show.EXIT_NOT_SOLVED
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse option values that no solve could use, and a report that would replace a file."""
+    if options.solver not in (None, *solvers.NAMES):
+        raise ValueError(f"solver is {options.solver!r}; wanted one of {', '.join(solvers.NAMES)}")
+    if not (np.isfinite(options.tolerance) and options.tolerance > 0):
+        raise ValueError(f"tolerance is {options.tolerance}; wanted a number above 0")
+    if options.max_iterations < 1:
+        raise ValueError(f"--max-iterations is {options.max_iterations}; wanted at least 1")
+    if options.seed < 0:
+        raise ValueError(f"--seed is {options.seed}; wanted at least 0")
+    if options.json and options.json.resolve() in (
+        options.source.resolve(),
+        options.output.resolve(),
+    ):
+        raise ValueError(f"--json is {options.json}, which is another file of this command")
+
+
+def _read(options: argparse.Namespace) -> files.TrainingFile:
+    source: Path = options.source
+    if options.verb == "solve" and source.suffix in (".toml", ".json"):
+        if options.warm:
+            raise ValueError(f"--warm wants a training file; {source} is a description")
+        problem = description.load(source)
+        return files.TrainingFile(problem=problem, controls=_no_controls(problem))
+    return files.load(source, data=options.data)
+
+
+def _no_controls(problem: Problem) -> Controls:
+    return random_start(problem, np.random.default_rng(0), 0.0)
+
+
+def _solver(options: argparse.Namespace, costate: np.ndarray | None = None) -> continuation.Solver:
+    chosen = {}
+    for item in options.option:
+        name, separator, value = item.partition("=")
+        if not separator or not name:
+            raise ValueError(f"--option is {item!r}; wanted NAME=VALUE")
+        chosen[name] = _literal(value)
+    return solvers.by_name(
+        options.solver or solvers.DEFAULT,
+        max_iterations=options.max_iterations,
+        max_seconds=options.max_seconds,
+        options=chosen,
+        costate=costate,
+    )
+
+
+def _literal(value: str) -> object:
+    """An int or a float if the text is one, else the text."""
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value
+
+
+def _solve(options: argparse.Namespace, content: files.TrainingFile, report: Report) -> Solution:
+    problem = content.problem
+    if options.warm:
+        solver = _solver(options, content.costate)
+        return solver(problem, content.controls, options.tolerance, report)
+    solver = _solver(options)
+    depths = (problem.depth,) if options.cold else None
+    growth = continuation.GrowthOptions(
+        tolerance=options.tolerance,
+        depths=depths,
+        start_scale=0.5 if options.cold else 0.1,
+        trials=1 if options.cold else options.trials,
+    )
+    return continuation.grow(problem, solver, seed=options.seed, options=growth, report=report)
+
+
+def _polish(options: argparse.Namespace, content: files.TrainingFile, report: Report) -> Solution:
+    """Newton first; where the point is not close enough for that, the solver and then Newton."""
+    solution = polish(content.problem, content.controls)
+    if solution.report.grad_inf_norm > options.tolerance:
+        solver = _solver(options)
+        solution = solver(content.problem, content.controls, options.tolerance, report)
+        if solution.status is Status.SOLVED:
+            closer = polish(content.problem, solution.controls)
+            if closer.report.grad_inf_norm <= solution.report.grad_inf_norm:
+                solution = closer
+    if solution.status is Status.NOT_STATIONARY and (
+        solution.report.grad_inf_norm <= options.tolerance
+    ):
+        # the rounding floor is above Newton's own target but within the tolerance asked
+        solution = polish(content.problem, solution.controls, tolerance=options.tolerance)
+    return solution
+
+
+def _grow(options: argparse.Namespace, content: files.TrainingFile, report: Report) -> Solution:
+    shallow, depth = content.problem.depth, options.depth
+    if depth is not None and depth <= shallow:
+        raise ValueError(f"--depth is {depth}; wanted more than the file's {shallow}, or auto")
+    growth = continuation.GrowthOptions(tolerance=options.tolerance, append_scale=1e-6)
+    solution, _ = growth_by_gain.grow_by_gain(
+        content.problem,
+        _solver(options),
+        depth=depth,
+        seed=options.seed,
+        start=content.controls,
+        options=growth_by_gain.GainOptions(growth=growth),
+        report=report,
+    )
+    return solution

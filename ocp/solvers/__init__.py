@@ -1,0 +1,63 @@
+"""The solvers by name, each as the one callable that growth and the command lines expect."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+
+import numpy as np
+
+from ..continuation.growth import Solver
+from ..controls import Controls
+from ..problem import Problem
+from .progress import Report
+from .solution import Solution
+
+NAMES = ("structured", "ipopt", "fatrop")
+DEFAULT = "structured"
+
+
+def by_name(
+    name: str,
+    *,
+    max_iterations: int = 3000,
+    max_seconds: float = 3600.0,
+    options: dict[str, object] | None = None,
+    costate: np.ndarray | None = None,
+) -> Solver:
+    """Return the solver called `name`.
+
+    max_seconds : fatrop has no limit on time
+    options : further options in the solver's own words: IPOPT's and fatrop's names, or the fields
+        of `ocp.structured.StructuredOptions`
+    costate : warm start of IPOPT's multipliers, (N+1, n_d, n); the others have none
+
+    Raises
+    ------
+    ValueError : the name or an option is unknown or of the wrong type
+    """
+    if name not in NAMES:
+        raise ValueError(f"solver is {name!r}; wanted one of {', '.join(NAMES)}")
+    method = importlib.import_module(f".{name}", __package__)
+    limits = {"max_iterations": max_iterations, "max_seconds": max_seconds}
+    extra: dict[str, object] = {}
+    if name == "structured":
+        make, own = method.StructuredOptions, dict(options or {})
+        known = {f.name for f in dataclasses.fields(make)} - {"tolerance", *limits}
+        for key in own:
+            if key not in known:
+                raise ValueError(
+                    f"unknown option {key!r} of the structured solver;"
+                    f" wanted one of {', '.join(sorted(known))}"
+                )
+    elif name == "ipopt":
+        make, own, extra = method.IpoptOptions, {"ipopt": options or {}}, {"costate": costate}
+    else:
+        make, own = method.FatropOptions, {"fatrop": options or {}}
+        del limits["max_seconds"]
+
+    def solve(problem: Problem, start: Controls, tolerance: float, report: Report) -> Solution:
+        chosen = make(tolerance=tolerance, **limits, **own)
+        return method.solve(problem, start, options=chosen, report=report, **extra)
+
+    return solve

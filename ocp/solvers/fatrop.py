@@ -1,0 +1,129 @@
+"""The rival from optimal control: fatrop's structured interior point on stacked samples.
+
+fatrop factorises stage by stage (a Riccati recursion), which pays when a stage is small.  Here
+all samples share the controls, so the state of a stage is the states of all samples, n n_d
+numbers, and the recursion is dense in them; `ocp.structured` exploits what fatrop cannot see.
+
+The structure is declared (`structure_detection="manual"`, rows x_{k+1} - F), never detected.
+Only problems whose ends are fixed: a trained lift or readout couples all stages.
+
+Reference: Vanroye, Sathya, De Schutter, Decre, "FATROP: a fast constrained optimal control
+problem solver for robot trajectory optimization and control", IROS 2023.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+
+import casadi as ca
+import numpy as np
+
+from ..controls import Controls, validate
+from ..evaluation.rollout import rollout
+from ..problem import Problem
+from .multiple_shooting import multiple_shooting
+from .optimality import assess
+from .progress import Progress, Report, silent
+from .solution import Solution, SolveReport, Status, versions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FatropOptions:
+    """Options of one solve.
+
+    tolerance : on max |dJ/du| at the rolled-out states; fatrop itself is asked for a tenth of it
+    max_iterations : at least 1.  fatrop has no limit on time.
+    fatrop : further options by fatrop's own names
+    """
+
+    tolerance: float = 1e-8
+    max_iterations: int = 3000
+    fatrop: dict[str, object] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.tolerance) and self.tolerance > 0):
+            raise ValueError(f"tolerance is {self.tolerance!r}; wanted a number above 0")
+        if isinstance(self.max_iterations, bool) or not self.max_iterations >= 1:
+            raise ValueError(f"max_iterations is {self.max_iterations!r}; wanted at least 1")
+
+
+def solve(
+    problem: Problem,
+    start: Controls,
+    *,
+    options: FatropOptions | None = None,
+    report: Report = silent,
+) -> Solution:
+    """Solve from the rollout of `start`; the status is that of `ocp.solvers.optimality.assess`.
+
+    Raises
+    ------
+    ValueError : the start does not fit, an option is unknown, or an end is trained
+    """
+    options = options or FatropOptions()
+    validate(problem, start)
+    if problem.trained != ("layers",):
+        raise ValueError(
+            f"trained is {list(problem.trained)}; fatrop wants fixed ends, because trained ones"
+            " couple all stages"
+        )
+    begun = time.perf_counter()
+    transcription = multiple_shooting(problem)
+    packing = transcription.packing
+    n_x = problem.width * problem.n_samples
+    n_u = transcription.nlp["x"].numel() // problem.depth - n_x
+    structure = {
+        "structure_detection": "manual",
+        "N": problem.depth,
+        # x_0 is data: the first stage has no state, the last no control
+        "nx": [0] + [n_x] * problem.depth,
+        "nu": [n_u] * problem.depth + [0],
+        "ng": [0] * (problem.depth + 1),
+    }
+    inner = {
+        "tol": options.tolerance / 10,
+        "max_iter": options.max_iterations,
+        "print_level": 0,
+        **options.fatrop,
+    }
+    outer = {"fatrop": inner, "print_time": False, "error_on_fail": False, **structure}
+    outer["equality"] = [True] * transcription.nlp["g"].numel()
+    # fatrop wants the order x_k, u_k within a stage: with no x_0 this is U_0, X_1, U_1, X_2, ...
+    try:
+        solver = ca.nlpsol("solver", "fatrop", transcription.nlp, outer)
+    except RuntimeError as error:
+        reason = next((s for s in str(error).splitlines() if "ption" in s), str(error))
+        raise ValueError(f"fatrop does not take the options: {reason.strip()}") from None
+    X = rollout(problem, start).X
+    report(Progress(depth=problem.depth, message="fatrop reports at its end only"))
+    result = solver(x0=packing.pack(start, X), lbg=0, ubg=0)
+    stats = solver.stats()
+    w = np.array(result["x"]).ravel()
+    controls = packing.unpack(w)[0] if np.isfinite(w).all() else start
+    facts = assess(problem, controls, options.tolerance)
+    string = str(stats.get("return_status", stats.get("unified_return_status", "")))
+    iterations = int(
+        stats.get("iterations_count", stats.get("fatrop", {}).get("iterations_count", 0))
+    )
+    if facts.status is Status.NOT_STATIONARY and iterations >= options.max_iterations:
+        facts = dataclasses.replace(facts, status=Status.ITERATION_LIMIT)
+    record = SolveReport(
+        status=facts.status,
+        method="fatrop/stacked",
+        solver_said=string,
+        iterations=iterations,
+        seconds=time.perf_counter() - begun,
+        tolerance=options.tolerance,
+        options=dataclasses.asdict(options),
+        versions=versions("casadi"),
+        **facts.fields_of_report(),
+    )
+    return Solution(
+        problem=problem,
+        controls=controls,
+        states=facts.states,
+        costate=facts.costate,
+        report=record,
+    )

@@ -1,0 +1,147 @@
+"""What this project calls solved: our own residual and our own curvature, never a return string.
+
+    stationary     max |dJ/du| <= tol at the rolled-out states
+    SOLVED         and lambda_min > band, here and after one Newton step
+    SADDLE         lambda_min < -band, and J decreases along the eigenvector, evaluated
+    DEGENERATE     neither
+    band           10 d eps |H|_2 + |H_assembled - H_by_products|_2, two exact routes
+
+Constraint qualification holds always (the state Jacobian is unit block lower triangular), so the
+reduced Hessian decides.  Reference: Nocedal and Wright, Numerical Optimization, theorems 12.5-12.6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .. import activations
+from ..controls import Controls, flatten, unflatten
+from ..evaluation.rollout import Trajectory, gradient, objective, rollout
+from ..problem import Problem
+from .curvature import Curvature, by_eigenvalues
+from .solution import Status
+
+KINK_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Kinks:
+    """Pre-activations on kinks: how many, and the first one."""
+
+    count: int
+    where: str
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Optimality:
+    """First- and second-order facts about one point; NaN where they were not evaluated."""
+
+    status: Status
+    objective: float
+    grad_inf_norm: float
+    costate: np.ndarray
+    states: np.ndarray
+    kinks: Kinks
+    min_curvature: float = float("nan")
+    curvature_band: float = float("nan")
+    newton_distance: float = float("nan")
+    witness: np.ndarray | None = None
+    witness_decrease: float = float("nan")
+    message: str = ""
+
+    def fields_of_report(self) -> dict:
+        """Return what a SolveReport says of the point; the status is the caller's to set."""
+        names = ("objective", "grad_inf_norm", "min_curvature", "curvature_band")
+        names += ("newton_distance", "witness", "witness_decrease", "message")
+        return {name: getattr(self, name) for name in names} | {"n_kinks": self.kinks.count}
+
+
+def assess(
+    problem: Problem,
+    controls: Controls,
+    tolerance: float,
+    curvature: Callable[[Problem, Controls], Curvature] = by_eigenvalues,
+) -> Optimality:
+    """Decide what the controls are; see the module's table.
+
+    tolerance : on the largest absolute entry of dJ/du, unscaled
+    curvature : how the least eigenvalue and its band are found, one of `ocp.curvature`
+    """
+    trajectory = rollout(problem, controls, order=2)
+    J = float(objective(problem, controls, trajectory))
+    g, costate = gradient(problem, controls, trajectory)
+    residual = float(np.abs(g).max())
+    kinks = find_kinks(problem, trajectory)
+    facts = {
+        "objective": J,
+        "grad_inf_norm": residual,
+        "costate": costate,
+        "states": trajectory.X,
+        "kinks": kinks,
+    }
+    if not (np.isfinite(J) and np.isfinite(residual)):
+        return Optimality(status=Status.DIVERGED, **facts)
+    if kinks.count and problem.activation in activations.KINKED:
+        return Optimality(
+            status=Status.NONSMOOTH,
+            message=f"{kinks.count} pre-activations on kinks, first at {kinks.where}",
+            **facts,
+        )
+    if residual > tolerance:
+        return Optimality(status=Status.NOT_STATIONARY, **facts)
+    found = curvature(problem, controls)
+    facts |= {"min_curvature": found.least, "curvature_band": found.band}
+    if kinks.count:
+        message = f"{kinks.count} pre-activations where softsign'' jumps, first at {kinks.where}"
+        return Optimality(status=Status.NONSMOOTH, message=message, **facts)
+    if found.least < -found.band:
+        witness, decrease = descend(problem, controls, found.vector, J)
+        status = Status.SADDLE if decrease > 0 else Status.DEGENERATE
+        return Optimality(status=status, witness=witness, witness_decrease=decrease, **facts)
+    if not found.least > found.band:
+        return Optimality(status=Status.DEGENERATE, **facts)
+    step = -found.solve(g)
+    facts["newton_distance"] = float(np.abs(step).max())
+    moved = unflatten(problem, flatten(controls) + step)
+    after, _ = gradient(problem, moved)
+    found = curvature(problem, moved)
+    if not (np.abs(after).max() <= tolerance and found.least > found.band):
+        message = "the conditions do not hold any more after one Newton step"
+        return Optimality(status=Status.DEGENERATE, message=message, **facts)
+    return Optimality(status=Status.SOLVED, **facts)
+
+
+def descend(
+    problem: Problem, controls: Controls, direction: np.ndarray, J: float
+) -> tuple[np.ndarray, float]:
+    """Return the signed direction and the largest evaluated decrease J(u) - J(u + t d) > 0.
+
+    Steps t = 1, 1/2, 1/4, ... in both signs; (direction, 0.0) if none lowers J beyond rounding.
+    """
+    u = flatten(controls)
+    rounding = 100 * np.finfo(float).eps * max(1.0, abs(J))
+    best, signed = rounding, direction
+    for t in 0.5 ** np.arange(0, 24):
+        for sign in (1.0, -1.0):
+            with np.errstate(over="ignore", invalid="ignore"):
+                decrease = J - float(
+                    objective(problem, unflatten(problem, u + t * sign * direction))
+                )
+            if decrease > best:
+                best, signed = decrease, t * sign * direction
+    return signed, best if best > rounding else 0.0
+
+
+def find_kinks(problem: Problem, trajectory: Trajectory) -> Kinks:
+    """Count pre-activations within 1e-9 (1 + max|v|) of 0 for relu, leaky_relu and softsign."""
+    if problem.activation in activations.SMOOTH:
+        return Kinks(count=0, where="")
+    V = np.stack([stage.v for stage in trajectory.stages])
+    on = np.abs(V) <= KINK_TOLERANCE * (1.0 + np.abs(V).max())
+    if not on.any():
+        return Kinks(count=0, where="")
+    stage, _, unit = np.argwhere(on)[0]
+    return Kinks(count=int(on.sum()), where=f"layer {trajectory.stages[stage].k}, unit {unit}")

@@ -1,0 +1,185 @@
+"""What a solver returns: the point, why it stopped, and the record of how it got there."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import importlib.metadata
+import platform
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..controls import Controls
+from ..files import TrainingFile
+from ..problem import Problem
+
+
+class Status(enum.Enum):
+    """Why a solver stopped.  The value is the sentence shown to the user."""
+
+    SOLVED = "Strict local minimum: KKT residual and curvature are within tolerance."
+    SADDLE = (
+        "Stationary, but the reduced Hessian has a negative eigenvalue; escape along `witness`."
+    )
+    DEGENERATE = (
+        "Stationary, but the least eigenvalue is within its error band: minimum or saddle is open."
+    )
+    NONSMOOTH = (
+        "Pre-activations lie on kinks of the activation, where first- and second-order conditions"
+        " do not decide; use softplus with growing sharpness (`ocp.continuation.smoothed_relu`)."
+    )
+    NOT_STATIONARY = (
+        "Stopped above the tolerance: progress has ended in rounding errors or at a poor step;"
+        " loosen the tolerance or start elsewhere."
+    )
+    ITERATION_LIMIT = (
+        "Iteration limit reached; raise `max_iterations` or start from a shallower solution."
+    )
+    TIME_LIMIT = "Time limit reached; raise `max_seconds` or start from a shallower solution."
+    INTERRUPTED = "Interrupted; the point is the best iterate so far."
+    INFEASIBLE = "The solver lost feasibility and could not restore it; start from a rollout."
+    DIVERGED = "The iterates or the objective left the range of floating-point numbers."
+    REFUSED = "The solver refused the problem or ran out of memory before its first iterate."
+
+
+class SolveError(RuntimeError):
+    """A solve did not end as the caller required."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Iteration:
+    """One line of a solver's trace; NaN where the method has no such quantity."""
+
+    depth: int
+    iteration: int
+    objective: float
+    primal_infeasibility: float
+    dual_infeasibility: float
+    regularisation: float
+    step_length: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class SolveReport:
+    """The detached record of one solve.
+
+    objective : J at the rolled-out states
+    grad_inf_norm : largest absolute entry of dJ/du there, unscaled
+    kkt_residual : largest absolute entry of the unscaled KKT residual of the solver's own point
+        (states, multipliers and all); NaN for methods without states as variables
+    min_curvature, curvature_band : least eigenvalue of the reduced Hessian and its error band
+    newton_distance : |H^-1 g|_inf, distance to the stationary point nearby
+    witness, witness_decrease : direction of negative curvature, (d,), and J(u) - J(u + t witness)
+    n_kinks : pre-activations on kinks of the activation
+    iterations : of the solver, all depths together
+    solver_said : the solver's own last word, for the record; it decides nothing
+    """
+
+    status: Status
+    method: str
+    objective: float
+    grad_inf_norm: float
+    tolerance: float
+    kkt_residual: float = float("nan")
+    min_curvature: float = float("nan")
+    curvature_band: float = float("nan")
+    newton_distance: float = float("nan")
+    witness: np.ndarray | None = None
+    witness_decrease: float = float("nan")
+    n_kinks: int = 0
+    iterations: int = 0
+    seconds: float = float("nan")
+    message: str = ""
+    solver_said: str = ""
+    seed: int | None = None
+    options: dict = field(default_factory=dict)
+    versions: dict = field(default_factory=dict)
+    trace: tuple[Iteration, ...] = ()
+
+    def to_json(self) -> dict:
+        """Return the record as JSON values; NaN becomes null."""
+        record = dataclasses.asdict(self)
+        record["status"] = self.status.name
+        record["sentence"] = self.status.value
+        record["witness"] = None if self.witness is None else self.witness.tolist()
+        return _finite(record)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Solution:
+    """A point, its adjoint states and the report on it.
+
+    states : (N+1, n_d, n) rolled out from the controls;  costate : (N+1, n_d, n) at those states
+    """
+
+    problem: Problem
+    controls: Controls
+    states: np.ndarray
+    costate: np.ndarray
+    report: SolveReport
+
+    @property
+    def status(self) -> Status:
+        return self.report.status
+
+    def require(self) -> Solution:
+        """Return self if SOLVED, else raise SolveError with the sentence of the status."""
+        if self.status is not Status.SOLVED:
+            report = self.report
+            raise SolveError(
+                f"{self.status.name}: {self.status.value} (objective {report.objective:.6g},"
+                f" gradient {report.grad_inf_norm:.1e}) {report.message}".rstrip()
+            )
+        return self
+
+    def to_file(self, **changes: object) -> TrainingFile:
+        """Return the training file of this solution, costate included."""
+        report = self.report
+        origin = {
+            "producer": "turnpike-ocp",
+            "solver": report.method,
+            "seed": report.seed,
+            "versions": report.versions,
+            "options": report.options,
+            "status": report.status.name,
+            "objective": report.objective,
+            "grad_inf_norm": report.grad_inf_norm,
+        }
+        content = TrainingFile(
+            problem=self.problem,
+            controls=self.controls,
+            costate=self.costate,
+            origin=_finite(origin),
+        )
+        return dataclasses.replace(content, **changes)
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Return the versions of Python and of the named distributions, for the record."""
+    found = {"python": platform.python_version()}
+    for name in ("turnpike-ocp", "numpy", "scipy", *packages):
+        found[name] = _version(name)
+    return found
+
+
+@functools.cache  # a distribution's metadata takes 10 ms to parse, as long as ten Newton steps
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else None
+    if isinstance(value, np.integer):
+        return int(value)
+    return value

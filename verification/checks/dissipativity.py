@@ -1,0 +1,199 @@
+"""Strict dissipativity with constant storage: a theorem for every file, so no verdict on it.
+
+    l(x, u) - l* >= (1/n_d) sum_i alpha(dist_z,i) + (r/2)|u|^2
+
+holds for trained and untrained networks alike.  The slack is evaluated (a) along the trajectory,
+(b) on a seeded sample near it, far away and in adversarial directions; (c) the certified bound of
+alpha is ball arithmetic on demand.  All three test alpha and this code.  Available storage is 0
+for the tight rate and grows without bound for one 5 % above it (Willems 1972; Gruene 2013).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ocp.problem import SCHEMES
+
+from ..evaluation import storage
+from ..evaluation.minimisers import log_mean_exp
+from ..evaluation.states import batches, logits, propagate
+from ..evaluation.subject import Facts
+from ..report import (
+    Entry,
+    Finding,
+    Verdict,
+    not_applicable,
+    not_checked,
+    theorem,
+)
+
+SEED = 271828
+SAMPLES = 200_000
+#: rounding of g: absolute, per unit of the logits' size
+ROUNDING = 64 * np.finfo(float).eps
+
+NAMES = (
+    "dissipativity.trajectory",
+    "dissipativity.sampled",
+    "dissipativity.certified",
+    "dissipativity.available_storage",
+    "dissipativity.required_supply",
+)
+
+
+def why_not(facts: Facts) -> str:
+    """Why dissipativity is not a statement about this file, or ""."""
+    problem = facts.problem
+    if facts.targets.applicable:
+        return facts.targets.applicable
+    if problem.beta == 0:
+        return "beta = 0: the layers carry no data cost"
+    if problem.block == "single" and not problem.sigma.zero_at_zero:
+        return f"{problem.activation} unshifted is not 0 at 0: u = 0 is no equilibrium"
+    if not math.isfinite(facts.survey.objective):
+        return "the states are not finite"
+    return ""
+
+
+def check_dissipativity(facts: Facts) -> list[Entry]:
+    """Return the three lines on the slack, the constant, and the storages."""
+    reason = why_not(facts)
+    if reason:
+        return [not_applicable(name, reason) for name in NAMES]
+    return [
+        _constant(facts),
+        along_trajectory(facts),
+        sampled(facts),
+        *_certified(facts),
+        *storage.check_storage(facts),
+    ]
+
+
+def _constant(facts: Facts) -> Finding:
+    targets, n_c = facts.targets, facts.problem.n_classes
+    eps = float(targets.softmax.min())
+    exact = n_c == 2 and targets.full_rank
+    form = "log(p + (1-p) e^(-sqrt2 s)) + (1-p) sqrt2 s" if exact else "(eps/rho) phi(sqrt(rho) s)"
+    curvature = float(targets.softmax.max() * eps * 2) if exact else eps
+    return Finding(
+        name="dissipativity.alpha",
+        verdict=Verdict.PROVED,
+        measured=curvature,
+        message=f"g - g* >= alpha(s) = {form}, s the distance of the centred logits;"
+        f" measured: curvature of alpha at 0; least target entry {eps:.4g}",
+    )
+
+
+def along_trajectory(facts: Facts) -> Finding:
+    """(a) least slack over all layers, stages and samples."""
+    problem, targets = facts.problem, facts.targets
+    worst, where, allowed = math.inf, "", 0.0
+    kept = facts.survey.logits if len(SCHEMES[problem.scheme][0]) == 1 else None
+    for batch in batches(problem, copies=2):
+        if kept is None:
+            run = propagate(problem, facts.controls, batch)
+            z = logits(problem, facts.controls, run.Y)
+        else:  # euler: the only stage point is x_k
+            z = kept[:-1, None, batch.rows]
+        slack, size = _slack(targets, z, batch.rows)
+        k, s, i = np.unravel_index(np.nanargmin(slack), slack.shape)
+        allowed = max(allowed, ROUNDING * size)
+        if np.isnan(slack).any():
+            worst, where = math.nan, "a state is not finite"
+        elif slack[k, s, i] < worst:
+            worst = float(slack[k, s, i])
+            stage = f", stage {s + 1}" if z.shape[1] > 1 else ""
+            where = f"layer {k}{stage}, sample {batch.rows.start + i}"
+    points = problem.depth * problem.n_samples
+    return theorem(
+        NAMES[0],
+        -worst,
+        allowed,
+        math.inf,
+        where=where,
+        message=f"least slack {worst:.3g} over {points} (layer, sample) pairs (measured: minus it;"
+        " bound: rounding)",
+    )
+
+
+def along_trace(facts: Facts) -> list[Entry]:
+    """The slack of a stage trace, whose states are its logits."""
+    reason = why_not(facts)
+    if reason:
+        return [not_applicable("dissipativity", reason)]
+    slack, size = _slack(facts.targets, facts.content.logits, slice(None))
+    k, i = np.unravel_index(slack.argmin(), slack.shape)
+    return [
+        _constant(facts),
+        theorem(
+            NAMES[0],
+            -float(slack[k, i]),
+            ROUNDING * size,
+            math.inf,
+            where=f"layer {k}, sample {i}",
+            message=f"least slack over {slack.size} (layer, sample) pairs (measured: minus it)",
+        ),
+    ]
+
+
+def _slack(targets, z: np.ndarray, rows) -> tuple[np.ndarray, float]:
+    """(g - g*) - alpha(dist_z) for each sample, and the size that rounding is relative to."""
+    distance = np.linalg.norm(targets.offset(z, rows), axis=-1)
+    slack = targets.excess(z, rows) - targets.alpha(distance, rows)
+    return slack, float(1.0 + distance.max())
+
+
+def sampled(facts: Facts) -> Finding:
+    """(b) seeded logits around the minimisers, near to far, and along adversarial directions."""
+    targets, n_c = facts.targets, facts.problem.n_classes
+    rng = np.random.default_rng(SEED)
+    kinds = len(targets.target)
+    worst, count, where, allowed = math.inf, 0, "", 0.0
+    left = np.linalg.svd(targets.PC, full_matrices=False)[0][:, : targets.rank]
+    for kind in range(min(kinds, 100)):
+        m = max(100, SAMPLES // min(kinds, 100))
+        random = rng.standard_normal((m, n_c))
+        # adversarial: few logits move together, the likely class up, one unlikely class down
+        pattern = (rng.random((m, n_c)) < rng.random((m, 1))) * 2.0 - 1.0
+        top = np.zeros((m, n_c))
+        top[:, targets.softmax[kind].argmax()] = 1.0
+        top[np.arange(m), rng.integers(0, n_c, m)] -= rng.random(m)
+        for directions in (random, pattern, top):
+            v = directions - directions.mean(axis=1, keepdims=True)
+            if not targets.full_rank:
+                v = v @ left @ left.T  # what the readout can reach
+            length = np.linalg.norm(v, axis=1, keepdims=True)
+            v = v[length[:, 0] > 1e-9] / length[length[:, 0] > 1e-9]
+            v = v * 10.0 ** rng.uniform(-4, 3, (len(v), 1))
+            pi, distance = targets.softmax[kind], np.linalg.norm(v, axis=1)
+            slack = log_mean_exp(v, pi) - targets.bound(distance, kind)
+            allowance = ROUNDING * (1.0 + distance)
+            count += len(slack)
+            i = int((slack / allowance).argmin())
+            if slack[i] / allowance[i] < worst:
+                worst, where = float(slack[i] / allowance[i]), f"target {kind}, s={distance[i]:.3g}"
+                allowed = float(allowance[i])
+    return theorem(
+        NAMES[1],
+        -worst * allowed,
+        allowed,
+        math.inf,
+        where=where,
+        message=f"least slack relative to rounding over {count} logit vectors, seed {SEED}, random"
+        " and adversarial directions, distances 1e-4 to 1e3: a test of alpha, no proof",
+    )
+
+
+def _certified(facts: Facts) -> list[Entry]:
+    """(c) the tight alpha in ball arithmetic, on demand."""
+    if not facts.certify:
+        return [not_checked(NAMES[2], "asked for with --certify")]
+    if not facts.targets.full_rank or facts.targets.conflicts:
+        return [not_applicable(NAMES[2], "the certified form is that of the plain soft target")]
+    try:
+        from ..balls.alpha import check_alpha
+    except ModuleNotFoundError as error:
+        return [not_checked(NAMES[2], f"not available: {error}")]
+    return list(check_alpha(facts.content))

@@ -1,0 +1,173 @@
+"""Second order: is the stationary point a strict local minimum?
+
+The linear independence constraint qualification always holds (unit block lower triangular state
+Jacobian), so the reduced Hessian Z'WZ decides, and by Haynsworth's inertia formula
+
+    inertia(full KKT matrix) = inertia(Z'WZ) + (N n n_d, N n n_d, 0).
+
+passed        lambda_min > band here and after one Newton step
+failed        lambda_min < -band and J is seen to fall along the eigenvector (the witness)
+inconclusive  the band contains zero; exact null directions; pre-activations on kinks
+Reference: Nocedal and Wright, Numerical Optimization, theorems 12.5-12.6 and 16.2.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from ocp import activations
+from ocp.controls import describe, flatten, unflatten
+
+from ..evaluation import adjoint, hessian
+from ..evaluation.descent import SEED, Descent, descend_by_curvature
+from ..evaluation.null_directions import null_directions
+from ..evaluation.subject import Facts
+from ..report import Check, Entry, Finding, Verdict, not_applicable, not_checked
+from . import large_curvature
+from .first_order import far, newton_step, stationarity
+
+#: agreement wanted of central differences, relative to |H|_2; they only guard
+DIFFERENCE_TOLERANCE = 1e-4
+DIFFERENCE_STEP = 1e-5
+
+CURVATURE = "second_order.curvature"
+
+
+def check_second_order(facts: Facts) -> list[Entry]:
+    """Return the verdict on curvature with its band, guard, inertia and qualification."""
+    licq = Finding(
+        name="second_order.licq",
+        verdict=Verdict.PROVED,
+        message="constraint gradients are independent at every point: the state Jacobian is unit"
+        " block lower triangular, its determinant is 1",
+    )
+    first = stationarity(facts)
+    if first.verdict is Verdict.FAILED:
+        why = f"not stationary: {first.measured:.2g} > {facts.tolerance:.2g} ({first.name})"
+        seen = large_curvature.finding(facts) if facts.too_large else []
+        return [not_applicable(CURVATURE, why, "claim"), *seen, licq]
+    if first.verdict is Verdict.INCONCLUSIVE:
+        nan = float("nan")
+        undecided = Check(
+            name=CURVATURE, measured=nan, bound=nan, relation=">", undecidable=first.undecidable
+        )
+        return [undecided, licq]
+    if facts.too_large:
+        return [*large_curvature.claim(facts), licq]
+    guard = finite_differences(facts)
+    return [curvature(facts, guard), _routes(facts), guard, _inertia(facts), licq]
+
+
+def curvature(facts: Facts, guard: Finding) -> Check:
+    """Decide the sign of the least eigenvalue of the reduced Hessian."""
+    found, problem = facts.hessian, facts.problem
+    least = float(found.eigenvalues[0])
+    line = Check(
+        name=CURVATURE,
+        measured=least,
+        bound=found.band,
+        relation=">",
+        where=describe(problem, int(np.abs(found.vectors[:, 0]).argmax())),
+        message="least eigenvalue of the reduced Hessian and its error band",
+    )
+    if least < -found.band:
+        shown = witness(facts)
+        if shown is None:
+            why = "the curvature is negative but no decrease of J could be evaluated"
+            return dataclasses.replace(line, undecidable=why)
+        text = (
+            f"not a minimum: J falls by {shown.decrease:.2e} along the eigenvector, step"
+            f" {np.linalg.norm(shown.step):.1e}, evaluated; restart from there"
+        )
+        return dataclasses.replace(line, message=text)
+    return dataclasses.replace(line, undecidable=_undecidable(facts, guard))
+
+
+def witness(facts: Facts) -> Descent | None:
+    """A step along the least eigenvector that lowers J, with negative curvature evaluated."""
+    return descend_by_curvature(facts.problem, facts.controls, facts.hessian.vectors[:, 0])
+
+
+def _undecidable(facts: Facts, guard: Finding) -> str:
+    """Why a least eigenvalue that is not below -band still proves nothing, or ""."""
+    found, (count, where) = facts.hessian, facts.kinks
+    if count and facts.problem.activation not in activations.SMOOTH:
+        return f"{count} pre-activations on kinks, first at {where}"
+    if guard.verdict is Verdict.INCONCLUSIVE:
+        return "finite differences of the gradient disagree with the reduced Hessian"
+    null = null_directions(facts)
+    zero = int((np.abs(found.eigenvalues) <= found.band).sum())
+    if null:
+        return f"exact null directions: {'; '.join(null)}"
+    if zero:
+        return f"{zero} eigenvalues lie within the error band of zero"
+    if far(facts):
+        return f"not near a stationary point: {far(facts)}"
+    return _after_newton_step(facts)
+
+
+def _after_newton_step(facts: Facts) -> str:
+    """Repeat the conditions after one Newton step: the point must not sit at a boundary."""
+    problem = facts.problem
+    step, _ = newton_step(facts)
+    moved = unflatten(problem, flatten(facts.controls) - step)
+    residual = np.abs(adjoint.gradient(problem, moved)[0]).max()
+    if not residual <= facts.tolerance:
+        return f"after one Newton step the gradient is {residual:.2g}"
+    after = hessian.spectrum(problem, moved)
+    if not after.eigenvalues[0] > after.band:
+        return f"after one Newton step the least eigenvalue is {after.eigenvalues[0]:.2g}"
+    return ""
+
+
+def _routes(facts: Facts) -> Finding:
+    found = facts.hessian
+    return Finding(
+        name="second_order.routes",
+        verdict=Verdict.OBSERVED,
+        measured=found.difference,
+        message="spectral norm of the difference of two exact routes (condensing; products);"
+        f" the largest eigenvalue is {np.abs(found.eigenvalues).max():.4g}",
+    )
+
+
+def finite_differences(facts: Facts) -> Finding:
+    """Guard: central differences of the gradient along two seeded directions and the last one."""
+    name, problem, found = "second_order.finite_differences", facts.problem, facts.hessian
+    smooth = problem.activation in activations.SMOOTH
+    if not smooth and facts.survey.least_preactivation < 1e-3:
+        return not_checked(name, "a kink lies within the difference step")
+    rng, u = np.random.default_rng(SEED), flatten(facts.controls)
+    directions = np.vstack([rng.standard_normal((2, len(u))), found.vectors[:, 0]])
+    worst = 0.0
+    for direction in directions / np.linalg.norm(directions, axis=1, keepdims=True):
+        step = DIFFERENCE_STEP * direction
+        ahead = adjoint.gradient(problem, unflatten(problem, u + step))[0]
+        behind = adjoint.gradient(problem, unflatten(problem, u - step))[0]
+        difference = (ahead - behind) / (2 * DIFFERENCE_STEP)
+        worst = max(worst, float(np.abs(difference - found.H @ direction).max()))
+    bound = DIFFERENCE_TOLERANCE * float(np.abs(found.eigenvalues).max())
+    return Finding(
+        name=name,
+        verdict=Verdict.OBSERVED if worst <= bound else Verdict.INCONCLUSIVE,
+        measured=worst,
+        bound=bound,
+        message=f"central differences of the gradient, 2 directions of seed {SEED} and the least"
+        " eigenvector; a guard only",
+    )
+
+
+def _inertia(facts: Facts) -> Finding:
+    found, problem = facts.hessian, facts.problem
+    plus = int((found.eigenvalues > found.band).sum())
+    minus = int((found.eigenvalues < -found.band).sum())
+    zero = len(found.eigenvalues) - plus - minus
+    states = problem.depth * problem.width * problem.n_samples
+    return Finding(
+        name="second_order.inertia",
+        verdict=Verdict.OBSERVED,
+        message=f"full KKT matrix: ({states + plus}, {states + minus}, {zero}) positive, negative"
+        f" and undecided eigenvalues by Haynsworth; reduced: ({plus}, {minus}, {zero})",
+    )

@@ -1,0 +1,122 @@
+"""Statement: what the file says of itself against recomputation (problem.md, section 2)."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+
+from ocp.controls import flatten, unflatten
+
+from ..evaluation import adjoint
+from ..evaluation.subject import Facts
+from ..report import Check, Entry, Finding, Verdict, not_applicable
+
+OBJECTIVE_TOLERANCE = 1e-10
+FLOAT32_TOLERANCE = 1e-5
+CLAIM = "claim"
+
+
+def check_statement(facts: Facts) -> list[Entry]:
+    """Compare the stored hash, objective and gradient norm with recomputed ones."""
+    return [
+        stored_hash(facts),
+        stored_objective(facts),
+        _gradient_norm(facts),
+        *_precision(facts),
+        *_cautions(facts),
+    ]
+
+
+def stored_hash(facts: Facts) -> Entry:
+    """The stored sha256 against the recomputed one."""
+    stored = facts.content.origin.get("sha256")
+    if stored is None:
+        return not_applicable("statement.sha256", "the file stores no hash", CLAIM)
+    same = isinstance(stored, str) and stored == facts.content.sha256
+    return Check(
+        name="statement.sha256",
+        measured=float(not same),
+        bound=0.0,
+        message="statement and tensors are those that were hashed"
+        if same
+        else f"stored {str(stored)[:16]}.., recomputed {facts.content.sha256[:16]}..",
+    )
+
+
+def stored_objective(facts: Facts) -> Entry:
+    """The stored objective against J."""
+    name, J = "statement.objective", facts.survey.objective
+    if "objective" not in facts.content.origin:
+        return not_applicable(name, f"the file stores no objective; J = {J:.12g}", CLAIM)
+    stored = _number(facts.content.origin["objective"])
+    tolerance = FLOAT32_TOLERANCE if facts.content.float32 else OBJECTIVE_TOLERANCE
+    return Check(
+        name=name,
+        measured=abs(J - stored),
+        bound=tolerance * max(1.0, abs(J)),
+        message=f"stored {_told(facts, 'objective', 12)}, recomputed {J:.12g}",
+    )
+
+
+def _gradient_norm(facts: Facts) -> Entry:
+    name, norm = "statement.gradient_norm", facts.grad_inf_norm
+    if "grad_inf_norm" not in facts.content.origin:
+        return not_applicable(name, f"the file stores none; |dJ/du|_inf = {norm:.3g}", CLAIM)
+    stored = _number(facts.content.origin["grad_inf_norm"])
+    # a negative or missing number is no claim that any gradient can meet
+    bound = max(facts.tolerance, 10 * stored) if stored >= 0 else math.nan
+    return Check(
+        name=name, measured=norm, bound=bound, message=f"stored {_told(facts, 'grad_inf_norm', 3)}"
+    )
+
+
+def _precision(facts: Facts) -> list[Entry]:
+    """Say what single precision costs: half a unit in the last place, put into the controls."""
+    name, stored = "statement.precision", facts.content.float32
+    if not stored:
+        return []
+    u = flatten(facts.controls)
+    rng = np.random.default_rng(0)
+    half_ulp = 0.5 * np.spacing(np.abs(u).astype(np.float32)).astype(np.float64)
+    moved = unflatten(facts.problem, u + half_ulp * rng.choice([-1.0, 1.0], len(u)))
+    change = np.abs(adjoint.gradient(facts.problem, moved)[0] - facts.gradient).max()
+    return [
+        Finding(
+            name=name,
+            verdict=Verdict.OBSERVED,
+            measured=float(change),
+            message=f"stored in single precision: {', '.join(stored)}; half a unit in the last"
+            f" place of the controls moves the gradient by {change:.1e}"
+            + (
+                ", above the tolerance: export in float64 to pass first_order"
+                if change > facts.tolerance
+                else ""
+            ),
+        )
+    ]
+
+
+def _cautions(facts: Facts) -> list[Entry]:
+    return [
+        Finding(name="statement.caution", verdict=Verdict.OBSERVED, message=sentence)
+        for sentence in facts.problem.cautions()
+    ]
+
+
+def _told(facts: Facts, key: str, digits: int) -> str:
+    """What the file stores, as it stands there if it is no number."""
+    value = facts.content.origin[key]
+    number = _number(value)
+    return f"{json.dumps(value)[:40]}, no number" if math.isnan(number) else f"{number:.{digits}g}"
+
+
+def _number(value: object) -> float:
+    """A stored number; NaN, which fails every check, for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan

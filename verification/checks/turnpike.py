@@ -1,0 +1,229 @@
+"""Turnpike: count bounds that are theorems (beta = 1), and what one file shows.
+
+With J' = J - (ends) - (hN + gamma) l*, w_1 the first weight of the scheme, k = 0..N-1:
+
+    (1/n_d) #{(i, k): dist_z(x_k^i) > e}  <= J' / (w_1 h alpha(e))
+    #{(i, k): x_k^i classified wrong}     <= n_d J / (w_1 h g_mis)
+    #{k: l_k - l* > eta}                  <= J' / (h eta)
+
+because every term of J' is nonnegative.  They hold for every file, trained or not, and are vacuous
+where the bound is not below the trivial maximum.  What can fail needs several depths: see
+`across_depths`.  Tubes e are fixed fractions of log(p/eps)/sqrt2, never chosen from the data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.stats
+
+from ocp import loss
+from ocp.problem import SCHEMES
+
+from ..evaluation.layers import entry_layer
+from ..evaluation.minimisers import RESOLVED, class_distances
+from ..evaluation.states import ends_cost
+from ..evaluation.subject import Facts
+from ..report import Entry, Finding, Verdict, not_applicable, theorem
+
+TUBES = ((1 / 8, "1/8"), (1 / 4, "1/4"), (1 / 2, "1/2"))
+LEVELS = ((1 / 8, "1/8"), (1 / 2, "1/2"))
+#: fewest layers that a rate is fitted on, and judged on
+FEWEST = 3
+
+
+def check_turnpike(facts: Facts) -> list[Entry]:
+    """Return the count bounds and the observations on one file."""
+    problem = facts.problem
+    if problem.block == "single" and not problem.sigma.zero_at_zero:
+        why = f"{problem.activation} unshifted is not 0 at 0: u = 0 is no equilibrium"
+        return [not_applicable("turnpike.counts", why), not_applicable("turnpike.one_file", why)]
+    if not np.isfinite(facts.survey.objective):
+        why = "the states are not finite"
+        return [not_applicable("turnpike.counts", why), not_applicable("turnpike.one_file", why)]
+    if problem.beta == 0:
+        why = "beta = 0: the layers carry no data cost, nothing bounds these counts"
+        counts: list[Entry] = [not_applicable("turnpike.counts", why)]
+    else:
+        counts = [*_tube_counts(facts), _wrong_count(facts), *_level_counts(facts)]
+    return [*counts, _entry(facts), _leaving(facts), _rate(facts)]
+
+
+def excess_cost(facts: Facts) -> float:
+    """J' = J less the cost of trained ends and less what no control can avoid."""
+    problem = facts.problem
+    unavoidable = (problem.h * problem.depth * problem.beta + problem.gamma) * facts.targets.least
+    return facts.survey.objective - ends_cost(problem, facts.controls) - unavoidable
+
+
+def tube(facts: Facts, fraction: float) -> float:
+    """Radius of a tube around the minimisers, in logits."""
+    return fraction * class_distances(facts.problem).boundary
+
+
+def off_turnpike(facts: Facts, fraction: float) -> np.ndarray:
+    """Share of samples outside the tube at each layer 0..N-1, (N,); NaN distances are outside."""
+    inside = facts.distances[:-1] <= tube(facts, fraction)
+    return 1.0 - inside.mean(axis=1)
+
+
+def _first_weight(facts: Facts) -> float:
+    return facts.problem.h * SCHEMES[facts.problem.scheme][1][0]
+
+
+def _over(cost: float, unit: float) -> float:
+    """How often `unit` fits into a cost; no bound where it is rounding, at p_d next to 1/n_c."""
+    return cost / unit if unit > RESOLVED else np.inf
+
+
+def _tube_counts(facts: Facts) -> list[Entry]:
+    if facts.targets.applicable:
+        return [not_applicable("turnpike.tube", facts.targets.applicable)]
+    lines = []
+    for fraction, text in TUBES:
+        e = tube(facts, fraction)
+        least = min(
+            float(facts.targets.bound(np.array(e), kind))
+            for kind in range(len(facts.targets.target))
+        )
+        bound = _over(excess_cost(facts), _first_weight(facts) * least)
+        lines.append(
+            theorem(
+                f"turnpike.tube_{text}",
+                float(off_turnpike(facts, fraction).sum()),
+                bound,
+                float(facts.problem.depth),
+                message=f"layers outside the tube of radius {e:.3g} (logits), mean over samples;"
+                f" bound J'/(w_1 h alpha(e)), trivial bound {facts.problem.depth}",
+            )
+        )
+    return lines
+
+
+def _wrong_count(facts: Facts) -> Finding:
+    problem = facts.problem
+    wrong = int((~facts.survey.right[:-1]).sum())
+    g_mis = loss.misclassification_threshold(problem.n_classes, problem.p_d)
+    bound = _over(problem.n_samples * facts.survey.objective, _first_weight(facts) * g_mis)
+    return theorem(
+        "turnpike.misclassified",
+        wrong,
+        bound,
+        float(problem.depth * problem.n_samples),
+        message=f"(sample, layer) pairs classified wrong; bound n_d J/(w_1 h g_mis),"
+        f" g_mis = {g_mis:.5g}, trivial bound {problem.depth * problem.n_samples}",
+    )
+
+
+def _level_counts(facts: Facts) -> list[Entry]:
+    problem = facts.problem
+    g_mis = loss.misclassification_threshold(problem.n_classes, problem.p_d)
+    lines = []
+    for fraction, text in LEVELS:
+        eta = fraction * g_mis
+        above = int((facts.survey.layer_cost - facts.targets.least > eta).sum())
+        lines.append(
+            theorem(
+                f"turnpike.level_{text}",
+                above,
+                _over(excess_cost(facts), problem.h * eta),
+                float(problem.depth),
+                message=f"layers with l_k - l* > {eta:.3g} = {text} g_mis; bound J'/(h eta),"
+                f" trivial bound {problem.depth}",
+            )
+        )
+    return lines
+
+
+def _entry(facts: Facts) -> Finding:
+    k, N = entry_layer(facts), facts.problem.depth
+    settled = facts.survey.data_cost[-1]
+    return Finding(
+        name="turnpike.one_file",
+        verdict=Verdict.OBSERVED,
+        measured=float(k),
+        where=f"layer {k}",
+        message=(
+            f"observed from layer {k} of {N}: the data cost stays within 10 % of its final"
+            f" {settled:.4g}; one file proves no turnpike, give three depths"
+            if k < N
+            else f"no turnpike is seen: the data cost still changes in the last layer of {N}"
+        ),
+    )
+
+
+def _leaving(facts: Facts) -> Finding:
+    """After the entry layer: where the data cost rises again (a leaving arc)."""
+    name = "turnpike.leaving"
+    cost, k = facts.survey.data_cost, entry_layer(facts)
+    if facts.targets.applicable or k >= facts.problem.depth:
+        return not_applicable(name, facts.targets.applicable or "the turnpike is not entered")
+    excess = cost[k:] - facts.targets.least
+    low = int(excess.argmin()) + k
+    rise = float(cost[-1] - cost[low])
+    return Finding(
+        name=name,
+        verdict=Verdict.OBSERVED,
+        measured=rise,
+        where=f"layer {low}",
+        message="rise of the data cost from its least value after the entry to the last layer",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """log(F(x_k) - l*) = intercept - rate k; half: half width of the 95 % interval of the rate.
+
+    fitted on even layers; error: root mean square of the logarithm's error on the odd ones
+    """
+
+    rate: float
+    half: float
+    error: float
+    spread: float
+    first: int
+    last: int
+
+
+def fit_rate(excess: np.ndarray, last: int) -> Rate | None:
+    """Fit on the even layers 0..last and judge on the odd ones; None with too few layers."""
+    layers = np.arange(last + 1)
+    usable = excess[: last + 1] > 0
+    even, odd = (layers % 2 == 0) & usable, (layers % 2 == 1) & usable
+    if even.sum() < FEWEST or odd.sum() < FEWEST:
+        return None
+    fit = scipy.stats.linregress(layers[even], np.log(excess[: last + 1][even]))
+    predicted = fit.intercept + fit.slope * layers[odd]
+    seen = np.log(excess[: last + 1][odd])
+    quantile = scipy.stats.t.ppf(0.975, even.sum() - 2)
+    return Rate(
+        rate=float(-fit.slope),
+        half=float(quantile * fit.stderr),
+        error=float(np.sqrt(np.mean((seen - predicted) ** 2))),
+        spread=float(np.ptp(seen)),
+        first=0,
+        last=last,
+    )
+
+
+def _rate(facts: Facts) -> Finding:
+    name = "turnpike.rate"
+    if facts.targets.applicable:
+        return not_applicable(name, facts.targets.applicable)
+    excess = facts.survey.data_cost - facts.targets.least
+    found = fit_rate(excess, min(entry_layer(facts), facts.problem.depth))
+    if found is None:
+        return not_applicable(name, "too few layers before the entry for a fit and a judgement")
+    low, high = found.rate - found.half, found.rate + found.half
+    holds = low > 0 and found.error <= 0.25 * found.spread
+    return Finding(
+        name=name,
+        verdict=Verdict.OBSERVED,
+        measured=found.rate,
+        where=f"layers {found.first} to {found.last}",
+        message=f"exponential rate of approach of F - l* by layer, 95 % interval [{low:.3g},"
+        f" {high:.3g}], fitted on even layers; on the odd ones the logarithm errs by"
+        f" {found.error:.2g} of {found.spread:.2g}"
+        + ("" if holds else ": not an exponential approach"),
+    )

@@ -1,0 +1,115 @@
+"""The judge's own depth used, entry layer, idling and cropping (problem.md, words used)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ocp import loss
+from ocp.problem import SCHEMES, Problem
+
+from . import states
+from .subject import Facts
+
+TOLERANCE = 1e-2
+
+
+def entry_layer(facts: Facts) -> int:
+    """First k with F(x_j) - l* <= 1.1 (F(x_N) - l*) + 1e-3 g_mis for all j >= k."""
+    problem, cost = facts.problem, facts.survey.data_cost
+    g_mis = loss.misclassification_threshold(problem.n_classes, problem.p_d)
+    above = cost - facts.targets.least
+    bound = 1.1 * above[-1] + 1e-3 * g_mis
+    k = problem.depth
+    if not above[k] <= bound:
+        return k + 1
+    while k > 0 and above[k - 1] <= bound:
+        k -= 1
+    return k
+
+
+def bracket(facts: Facts, k: int) -> float:
+    """sum_{j >= k} h l_j + gamma F(x_N): what idling or cropping at k replaces."""
+    problem, found = facts.problem, facts.survey
+    later = problem.h * float(found.layer_cost[k:].sum())
+    return later + problem.gamma * float(found.data_cost[-1])
+
+
+def idled_change(facts: Facts, k: int) -> float:
+    """J(idled at k) - J by the formula; needs sigma(0) = 0 or a double block."""
+    problem = facts.problem
+    left = problem.h * problem.beta * (problem.depth - k) + problem.gamma
+    return left * float(facts.survey.data_cost[k]) - bracket(facts, k)
+
+
+def cropped_change(facts: Facts, k: int) -> float:
+    """J(cropped at k) - J by the formula, k = 0..N."""
+    return facts.problem.gamma * float(facts.survey.data_cost[k]) - bracket(facts, k)
+
+
+def idles(problem: Problem) -> bool:
+    """Whether u = 0 leaves every state where it is."""
+    return problem.block == "double" or problem.sigma.zero_at_zero
+
+
+def logits_at(facts: Facts, k: int) -> np.ndarray:
+    """Logits read out at layer k, (n_d, n_c)."""
+    if facts.survey.logits is not None:
+        return facts.survey.logits[k]
+    problem, controls = facts.problem, facts.controls
+    result = np.empty((problem.n_samples, problem.n_classes))
+    for batch in states.batches(problem):
+        run = states.propagate(problem, controls, batch)
+        result[batch.rows] = states.logits(problem, controls, run.X[k])
+    return result
+
+
+def idled_and_cropped_objectives(facts: Facts, k: int) -> tuple[float, float]:
+    """J with u_j = 0 for j >= k, and J of the first k layers, evaluated in one pass.
+
+    The idled network is rolled out whole; the cropped one is its first k layers.
+    """
+    problem, controls = facts.problem, facts.controls.idled(k)
+    weights = np.array(SCHEMES[problem.scheme][1])
+    costs = problem.h * states.regularisation(problem, controls)
+    final = np.zeros(2)  # F(x_k), F(x_N)
+    for batch in states.batches(problem):
+        run = states.propagate(problem, controls, batch)
+        share = 1.0 / problem.n_samples
+        z = states.logits(problem, controls, run.X[[k, -1]])
+        final += share * loss.soft_cross_entropy(z, batch.q).sum(axis=-1)
+        if problem.beta:
+            z = states.logits(problem, controls, run.Y)
+            costs += problem.h * share * (loss.soft_cross_entropy(z, batch.q).sum(-1) @ weights)
+    ends = states.ends_cost(problem, controls)
+    idled = float(costs.sum()) + problem.gamma * float(final[1]) + ends
+    return idled, float(costs[:k].sum()) + problem.gamma * float(final[0]) + ends
+
+
+def flips(z: np.ndarray, other: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Samples whose predicted class, or whether it is right, changes; (n_d,) bool."""
+    moved = z.argmax(axis=-1) != other.argmax(axis=-1)
+    return moved | (loss.is_right(z, labels) != loss.is_right(other, labels))
+
+
+def depth_used(facts: Facts, tolerance: float = TOLERANCE) -> int:
+    """Smallest k at which idling changes J by at most tolerance * J and flips nothing.
+
+    Idling keeps x_k, so the logits are those at layer k; where u = 0 moves the states, J and the
+    logits of the idled network are evaluated.
+    """
+    problem, found = facts.problem, facts.survey
+    J = found.objective
+    for k in range(problem.depth):
+        if idles(problem):
+            if abs(idled_change(facts, k)) <= tolerance * abs(J):
+                after = logits_at(facts, k)
+                if not flips(found.final_logits, after, problem.labels).any():
+                    return k
+        else:
+            controls = facts.controls.idled(k)
+            other = states.survey(problem, controls)
+            if abs(other.objective - J) <= tolerance * abs(J):
+                after = other.final_logits
+                if not flips(found.final_logits, after, problem.labels).any():
+                    return k
+    return problem.depth
