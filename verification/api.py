@@ -16,8 +16,8 @@ from ocp import trace
 from ocp.files import TrainingFile
 
 from .checks import CHECKS, large_curvature
-from .checks.traces import TraceFacts, check_trace
-from .evaluation.subject import BUDGET, Facts
+from .checks.traces import TraceSubject, check_trace
+from .evaluation.subject import BUDGET, TrainingSubject
 from .report import Entry, Report, not_checked
 
 #: check -> (module, function); modules are loaded when their check runs
@@ -127,15 +127,15 @@ def _verify(
     several = len(contents) > 1
     subjects = [_subject(content, tolerance, certify, budget) for content in contents]
     entries: list[Entry] = []
-    for name, facts in zip(names, subjects, strict=True):
-        facts.share_pass = not _READ_THE_GRADIENT.isdisjoint(chosen)
-        spent = large_curvature.Spent(facts)
+    for name, subject in zip(names, subjects, strict=True):
+        subject.share_pass = not _READ_THE_GRADIENT.isdisjoint(chosen)
+        spent = large_curvature.Spent(subject)
         for check in chosen:
             progress(f"{name}: {check}" if several else check)
             with spent.on(check):
-                found = _run(check, facts, certify, progress)
+                found = _run(check, subject, certify, progress)
             entries += [_at(entry, name) for entry in found] if several else found
-        if facts.pass_seconds > 0 and facts.too_large:
+        if subject.pass_seconds > 0 and subject.too_large:
             found = spent.finding()
             entries.append(_at(found, name) if several else found)
     if several and "turnpike" in chosen:
@@ -156,16 +156,16 @@ def selection(only: Iterable[str], certify: bool) -> list[str]:
     return [check for check in CHECKS if not only or check in only]
 
 
-def _subject(content: Content, tolerance: float, certify: bool, budget: float) -> Facts:
-    kind = TraceFacts if isinstance(content, trace.Trace) else Facts
+def _subject(content: Content, tolerance: float, certify: bool, budget: float) -> TrainingSubject:
+    kind = TraceSubject if isinstance(content, trace.Trace) else TrainingSubject
     return kind(content, tolerance, certify, budget)
 
 
-def _run(check: str, facts: Facts, certify: bool, progress: Progress) -> list[Entry]:
+def _run(check: str, subject: TrainingSubject, certify: bool, progress: Progress) -> list[Entry]:
     if check == "certificate" and not certify:
         return [not_checked("certificate", "asked for with --certify", "claim")]
-    if isinstance(facts, TraceFacts):
-        return check_trace(check, facts)
+    if isinstance(subject, TraceSubject):
+        return check_trace(check, subject)
     of_one_file = check in _OF_ONE_FILE
     module, function = (_OF_ONE_FILE if of_one_file else _OWN_ARITHMETIC)[check]
     try:
@@ -175,12 +175,12 @@ def _run(check: str, facts: Facts, certify: bool, progress: Progress) -> list[En
             raise
         return [not_checked(check, "not available in this version")]
     if of_one_file:
-        return list(getattr(found, function)(facts))
+        return list(getattr(found, function)(subject))
     options = {
-        "certificate": {"tol": facts.tolerance, "progress": progress},
-        "reachability": {"facts": facts},
+        "certificate": {"tol": subject.tolerance, "progress": progress},
+        "reachability": {"subject": subject},
     }
-    return list(getattr(found, function)(facts.content, **options.get(check, {})))
+    return list(getattr(found, function)(subject.content, **options.get(check, {})))
 
 
 def require_certify_extra() -> None:

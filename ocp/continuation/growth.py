@@ -12,7 +12,6 @@ import functools
 import itertools
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,10 +20,7 @@ from ..controls import Controls, flatten, near_zero, random_start, unflatten
 from ..problem import Problem
 from ..solvers.optimality import assess
 from ..solvers.progress import Progress, Report, silent
-from ..solvers.solution import Solution, Status
-
-#: (problem, start, tolerance, report) -> Solution
-Solver = Callable[[Problem, Controls, float, Report], Solution]
+from ..solvers.solution import Solution, Solver, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,8 +33,8 @@ from ..evaluation.depth import idle_from
 from ..evaluation.rollout import logits, objective
 from ..problem import Problem
 from ..solvers.progress import Progress, Report, silent
-from ..solvers.solution import Solution, Status
-from .growth import GrowthOptions, Solver, escape, extend, grow
+from ..solvers.solution import Solution, Solver, Status
+from .growth import GrowthOptions, escape, extend, grow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

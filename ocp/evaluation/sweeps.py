@@ -1,10 +1,10 @@
 """Forward and backward sweeps in stacked arrays: what the structured solver evaluates.
 
-The same chain as in `ocp.evaluation.rollout` (stage points X_s, pre-activations v_s, stage slopes K_s), but
+The same chain as in `rollout` (stage points X_s, pre-activations v_s, stage slopes K_s), but
 only the recursions run layer by layer; losses, activation derivatives and parameter gradients
 are taken over all layers and samples at once.  Arrays are (stage, layer, sample, coordinate).
 
-Nothing here is needed to state or to judge a problem: `ocp.evaluation.rollout` is the readable reference,
+Nothing here is needed to state or to judge a problem: `rollout` is the readable reference,
 and the tests hold the two together.
 """
 
@@ -134,7 +134,7 @@ def forward(constants: Constants, u: np.ndarray) -> Forward:
 
 
 def backward(constants: Constants, sweep: Forward) -> Backward:
-    """Adjoints and gradient at a forward sweep; see `ocp.evaluation.rollout.gradient` for the recursion."""
+    """Adjoints and gradient at a forward sweep; see `rollout.gradient` for the recursion."""
     problem, controls = constants.problem, sweep.controls
     _, _, C, _ = ends(problem, controls)
     N, n_d, h, W = problem.depth, problem.n_samples, problem.h, controls.W

@@ -7,11 +7,10 @@ import importlib
 
 import numpy as np
 
-from ..continuation.growth import Solver
 from ..controls import Controls
 from ..problem import Problem
 from .progress import Report
-from .solution import Solution
+from .solution import Solution, Solver
 
 NAMES = ("structured", "ipopt", "fatrop")
 DEFAULT = "structured"

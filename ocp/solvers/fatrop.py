@@ -56,7 +56,7 @@ def solve(
     options: FatropOptions | None = None,
     report: Report = silent,
 ) -> Solution:
-    """Solve from the rollout of `start`; the status is that of `ocp.solvers.optimality.assess`.
+    """Solve from the rollout of `start`; the status is that of `optimality.assess`.
 
     Raises
     ------

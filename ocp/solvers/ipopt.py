@@ -1,7 +1,7 @@
 """The reference solver: IPOPT with MUMPS and exact Hessians on the textbook transcription.
 
 IPOPT's return string never decides.  The controls that it returns are rolled out, and the status
-is what `ocp.solvers.optimality.assess` finds there; the string only explains why a residual is too large.
+is what `optimality.assess` finds there; the string only explains why a residual is too large.
 
 Reference: Waechter and Biegler, "On the implementation of an interior-point filter line-search
 algorithm for large-scale nonlinear programming", Mathematical Programming 106, 2006.

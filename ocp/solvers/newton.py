@@ -29,7 +29,7 @@ def polish(
     tolerance : on max |dJ/du|; steps go on below it while they still halve the residual
     max_distance : steps longer than this times (1 + |u|_inf) are refused: the point is not close
 
-    The status is that of `ocp.solvers.optimality.assess`; a point that is not close comes back unchanged.
+    The status is that of `optimality.assess`; a point that is not close comes back unchanged.
     """
     validate(problem, controls)
     begun = time.perf_counter()

@@ -7,6 +7,7 @@ import enum
 import functools
 import importlib.metadata
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from ..controls import Controls
 from ..files import TrainingFile
 from ..problem import Problem
+from .progress import Report
 
 
 class Status(enum.Enum):
@@ -28,7 +30,7 @@ class Status(enum.Enum):
     )
     NONSMOOTH = (
         "Pre-activations lie on kinks of the activation, where first- and second-order conditions"
-        " do not decide; use softplus with growing sharpness (`ocp.continuation.smoothed_relu`)."
+        " do not decide; use softplus with growing sharpness (`ocp.smoothed_relu`)."
     )
     NOT_STATIONARY = (
         "Stopped above the tolerance: progress has ended in rounding errors or at a poor step;"
@@ -155,6 +157,10 @@ class Solution:
             origin=_finite(origin),
         )
         return dataclasses.replace(content, **changes)
+
+
+#: how growth and the command lines call any method: (problem, start, tolerance, report)
+Solver = Callable[[Problem, Controls, float, Report], Solution]
 
 
 def versions(*packages: str) -> dict[str, str]:

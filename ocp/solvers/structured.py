@@ -10,7 +10,7 @@ A trust region handles negative curvature, so iterates leave saddles.  Near a mi
 drown in rounding; there a step counts if it lowers the gradient.  Beyond `dense_limit` variables
 steps come from truncated conjugate gradients with Hessian-vector products.
 
-The status is decided by `ocp.solvers.optimality.assess`, never by the iteration.
+The status is decided by `optimality.assess`, never by the iteration.
 Reference: Conn, Gould and Toint, Trust-Region Methods, algorithm 6.1.1; More' and Sorensen, 1983.
 """
 

@@ -11,14 +11,14 @@ from ocp import controls as containers
 from ocp.datasets import moons
 from ocp.evaluation import rollout
 from verification.checks import across_depths
-from verification.evaluation.subject import Facts
+from verification.evaluation.subject import TrainingSubject
 from verification.report import Verdict
 
 
 def facts_of(depth, seed=0, scale=0.5, **changes):
     problem = small(depth=depth, **changes)
     u = containers.random_start(problem, np.random.default_rng(seed), scale)
-    return Facts(claimed(problem, u))
+    return TrainingSubject(claimed(problem, u))
 
 
 def J_of(problem, u):
@@ -37,11 +37,11 @@ def counted(off, depths=(4, 6, 10), stationary=True, **changes):
             types.SimpleNamespace(
                 problem=small(depth=depth, **changes), grad_inf_norm=norm,
                 survey=types.SimpleNamespace(objective=2.0),
-                targets=types.SimpleNamespace(applicable=""),
+                minimisers=types.SimpleNamespace(applicable=""),
             )
         )  # fmt: skip
     by_subject = dict(zip(map(id, subjects), off, strict=True))
-    shares = lambda facts, tube: np.array([by_subject[id(facts)] - 1.0, tube, 1 - tube])  # noqa: E731
+    shares = lambda subject, tube: np.array([by_subject[id(subject)] - 1.0, tube, 1 - tube])  # noqa: E731
     return subjects, shares
 
 
@@ -134,7 +134,7 @@ def test_hypotheses_that_fail(monkeypatch):
     assert (line.verdict, line.kind) == (Verdict.NOT_APPLICABLE, "claim")
     assert line.message == "u = 0 is no equilibrium"
     subjects, shares = counted((3.0,) * 3)
-    subjects[2].targets.applicable = "p_d = 1"
+    subjects[2].minimisers.applicable = "p_d = 1"
     monkeypatch.setattr(across_depths, "off_turnpike", shares)
     line = across_depths._counts(subjects, "abc")
     assert (line.verdict, line.kind, line.message) == (
@@ -147,8 +147,8 @@ def test_hypotheses_that_fail(monkeypatch):
 
 def test_files_may_differ_in_depth_and_in_trained_ends_alone():
     def difference(*changes):
-        facts = [facts_of(4 + i, **change) for i, change in enumerate(changes)]
-        return across_depths._difference(facts, ["one", "two", "three"][: len(facts)])
+        subject = [facts_of(4 + i, **change) for i, change in enumerate(changes)]
+        return across_depths._difference(subject, ["one", "two", "three"][: len(subject)])
 
     assert difference({}, {}, {}) == ""
     text = "three and one differ in r, not only in depth"
@@ -174,7 +174,7 @@ def test_files_may_differ_in_depth_and_in_trained_ends_alone():
 
 
 def test_traces_hold_logits_for_inputs():
-    class Trace(across_depths.TraceFacts):
+    class Trace(across_depths.TraceSubject):
         def __init__(self, problem):
             self.__dict__["content"] = types.SimpleNamespace(problem=problem, controls=None)
 
@@ -193,7 +193,7 @@ def test_files_are_taken_in_the_order_of_their_depths():
     assert [line.name for line in lines[:2]] == ["turnpike.across_depths", "turnpike.values"]
     assert "(N = 4), " in lines[0].message
     assert lines[0].message.index("N = 4") < lines[0].message.index("N = 6")
-    J = {facts.problem.depth: facts.survey.objective for facts in subjects}
+    J = {subject.problem.depth: subject.survey.objective for subject in subjects}
     assert lines[1].verdict is Verdict.OBSERVED
     assert lines[1].message == (
         "objectives by depth, upper bounds of V_N: "
@@ -206,13 +206,13 @@ def test_files_are_taken_in_the_order_of_their_depths():
 
 @pytest.mark.parametrize("changes", [{}, {"beta": 0}, {"h": 0.25, "gamma": 3.0}])
 def test_a_file_is_feasible_at_every_other_depth(changes):
-    facts = facts_of(5, **changes)
-    problem, u = facts.problem, facts.controls
+    subject = facts_of(5, **changes)
+    problem, u = subject.problem, subject.controls
     for depth, how in (
         (8, "3 idle layers after"), (6, "1 idle layers after"), (5, "the controls of"),
         (4, "the first 4 layers of"), (2, "the first 2 layers of"),
     ):  # fmt: skip
-        cost, text = across_depths._feasible(facts, depth)
+        cost, text = across_depths._feasible(subject, depth)
         assert text == how
         other = problem.with_(depth=depth)
         if depth > 5:
@@ -224,10 +224,10 @@ def test_a_file_is_feasible_at_every_other_depth(changes):
 
 
 def test_idle_layers_cannot_be_appended_where_they_move_the_states():
-    facts = facts_of(5, activation="softplus", shifted=False)
-    assert across_depths._feasible(facts, 6) == (np.inf, "")
-    assert across_depths._feasible(facts, 5)[1] == "the controls of"
-    assert np.isfinite(across_depths._feasible(facts, 4)[0])
+    subject = facts_of(5, activation="softplus", shifted=False)
+    assert across_depths._feasible(subject, 6) == (np.inf, "")
+    assert across_depths._feasible(subject, 5)[1] == "the controls of"
+    assert np.isfinite(across_depths._feasible(subject, 4)[0])
 
 
 def compared(costs, monkeypatch):

@@ -242,18 +242,20 @@ def test_a_saddle_is_proved_by_a_direction_or_left_open():
     undecided = lambda reason: Certificate(outcome=Outcome.UNDECIDED, reason=reason)  # noqa: E731
     with balls.precision(64):
         H = balls.exact(np.array([[1.0, 2.0], [2.0, 1.0]]))
-        facts = {"bits": 64, "distance": 1e-9}
-        found = certificate._saddle(H, np.array([3.0, -1.0]), facts, undecided)
+        subject = {"bits": 64, "distance": 1e-9}
+        found = certificate._saddle(H, np.array([3.0, -1.0]), subject, undecided)
         assert found.outcome is Outcome.SADDLE
         assert found.curvature_witness == pytest.approx(-2.0)  # 9 + 1 - 12
         assert (found.bits, found.distance) == (64, 1e-9)
-        found = certificate._saddle(H, np.array([1.0, 1.0]), facts, undecided)
+        found = certificate._saddle(H, np.array([1.0, 1.0]), subject, undecided)
         assert found.outcome is Outcome.UNDECIDED
         assert found.reason == (
             "a unique stationary point is proved, but not that its Hessian is positive definite"
         )
         zero = balls.exact(np.zeros((2, 2)))
-        assert certificate._saddle(zero, np.ones(2), facts, undecided).outcome is Outcome.UNDECIDED
+        assert (
+            certificate._saddle(zero, np.ones(2), subject, undecided).outcome is Outcome.UNDECIDED
+        )
 
 
 # --- why an attempt fails, and whether more digits may help -------------------------------------
@@ -336,9 +338,9 @@ def test_a_hessian_that_is_not_definite_is_shown_along_its_least_eigenvector(mon
     u = flatten(controls.zeros(problem))
     asked = []
 
-    def saddle(H, direction, facts, undecided):
+    def saddle(H, direction, subject, undecided):
         asked.append((balls.nearest(H), direction))
-        return Certificate(outcome=Outcome.SADDLE, **facts)
+        return Certificate(outcome=Outcome.SADDLE, **subject)
 
     found, retry = attempt(monkeypatch, problem, u, _saddle=saddle)
     assert retry is False

@@ -9,7 +9,7 @@ from ocp import controls as containers
 from ocp.controls import flatten, unflatten
 from verification.checks import diagnosis, first_order, second_order
 from verification.evaluation import descent, hessian, null_directions, states
-from verification.evaluation.subject import Facts
+from verification.evaluation.subject import TrainingSubject
 from verification.report import Verdict
 
 
@@ -71,12 +71,12 @@ def test_a_kink_that_is_a_minimum_and_one_that_is_not(parabola, monkeypatch):
 
 
 def test_the_band_decides_between_passed_and_inconclusive():
-    facts = Facts(claimed(*solved()))
-    guard = second_order.finite_differences(facts)
-    assert second_order.curvature(facts, guard).verdict is Verdict.PASSED
-    least = facts.hessian.eigenvalues[0]
+    subject = TrainingSubject(claimed(*solved()))
+    guard = second_order.finite_differences(subject)
+    assert second_order.curvature(subject, guard).verdict is Verdict.PASSED
+    least = subject.hessian.eigenvalues[0]
     for band, verdict in ((0.99 * least, Verdict.PASSED), (1.01 * least, Verdict.INCONCLUSIVE)):
-        wide = Facts(claimed(*solved()))
+        wide = TrainingSubject(claimed(*solved()))
         found = wide.hessian
         replaced = hessian.Spectrum(
             H=found.H,
@@ -93,7 +93,9 @@ def test_routes_that_disagree_widen_the_band(monkeypatch):
     products = hessian.by_products
     wrong = lambda *a: products(*a) * (1 + 1e-2)  # noqa: E731
     monkeypatch.setattr(hessian, "by_products", wrong)
-    lines = {e.name: e for e in second_order.check_second_order(Facts(claimed(*solved())))}
+    lines = {
+        e.name: e for e in second_order.check_second_order(TrainingSubject(claimed(*solved())))
+    }
     assert lines["second_order.routes"].measured == pytest.approx(1.021e-2, rel=1e-2)
     assert lines["second_order.curvature"].verdict is Verdict.INCONCLUSIVE
 
@@ -102,7 +104,9 @@ def test_the_guard_of_finite_differences_catches_a_common_error(monkeypatch):
     for name in ("by_products", "by_condensing"):
         right = getattr(hessian, name)
         monkeypatch.setattr(hessian, name, lambda *a, right=right: right(*a) * 1.01)
-    lines = {e.name: e for e in second_order.check_second_order(Facts(claimed(*solved())))}
+    lines = {
+        e.name: e for e in second_order.check_second_order(TrainingSubject(claimed(*solved())))
+    }
     assert lines["second_order.finite_differences"].verdict is Verdict.INCONCLUSIVE
     assert lines["second_order.curvature"].verdict is Verdict.INCONCLUSIVE
 
@@ -111,9 +115,9 @@ def test_the_newton_distance_is_the_distance():
     problem, u = solved()
     shift = 1e-7 * np.random.default_rng(0).standard_normal(problem.n_decision)
     moved = unflatten(problem, flatten(u) + shift)
-    line = first_order.newton_distance(Facts(claimed(problem, moved)))
+    line = first_order.newton_distance(TrainingSubject(claimed(problem, moved)))
     assert line.measured == pytest.approx(np.abs(shift).max(), rel=1e-4)
-    flat = first_order.newton_distance(Facts(claimed(*solved(r=0.0))))
+    flat = first_order.newton_distance(TrainingSubject(claimed(*solved(r=0.0))))
     assert flat.verdict is Verdict.NOT_APPLICABLE
 
 
@@ -121,23 +125,23 @@ def test_the_worst_layer_and_parameter_are_named():
     problem, u = solved()
     A = u.A.copy()
     A[2, 1, 0] += 1e-3
-    facts = Facts(claimed(problem, containers.Controls(A=A, b=u.b)))
-    line = first_order.stationarity(facts)
-    index = int(np.abs(facts.gradient).argmax())
+    subject = TrainingSubject(claimed(problem, containers.Controls(A=A, b=u.b)))
+    line = first_order.stationarity(subject)
+    index = int(np.abs(subject.gradient).argmax())
     assert line.where == containers.describe(problem, index)
-    assert line.measured == np.abs(facts.gradient).max()
-    groups = first_order.layer_groups(facts)
+    assert line.measured == np.abs(subject.gradient).max()
+    groups = first_order.layer_groups(subject)
     covered = [i for _, group in groups for i in range(*group.indices(problem.n_decision))]
     assert covered == list(range(problem.n_decision))
     # by the definition: |g_k|_2 over |h r u_k|_2 + |data part|_2
-    decay = problem.h * problem.r * flatten(facts.controls)
-    parts = [(facts.gradient, decay, facts.gradient - decay)] * len(groups)
+    decay = problem.h * problem.r * flatten(subject.controls)
+    parts = [(subject.gradient, decay, subject.gradient - decay)] * len(groups)
     norms = [
         [np.linalg.norm(x[group]) for x in part]
         for part, (_, group) in zip(parts, groups, strict=True)
     ]
     wanted = [g / (a + b) for g, a, b in norms]
-    scaled = first_order.scaled_stationarity(facts)
+    scaled = first_order.scaled_stationarity(subject)
     assert scaled.measured == pytest.approx(max(wanted))
     assert scaled.where == groups[int(np.argmax(wanted))][0]
 
@@ -147,16 +151,18 @@ def test_null_directions_are_named_and_counted():
         ({"trained": ("layers", "readout"), "r_ends": 0.0}, "same row added", 3),
         ({"activation": "identity", "block": "double"}, "rotated", None),
     ):
-        facts = Facts(claimed(*solved(**changes)))
-        sentence = "; ".join(null_directions.null_directions(facts))
+        subject = TrainingSubject(claimed(*solved(**changes)))
+        sentence = "; ".join(null_directions.null_directions(subject))
         assert says in sentence
         if count:
             assert f"({count})" in sentence
     # r = 0 and one more coordinate that nothing reads: its row in the last layer, and x_0 is flat
     problem, u = solved(r=0.0)
-    sentence = "; ".join(null_directions.null_directions(Facts(claimed(*widened(problem, u)))))
+    sentence = "; ".join(
+        null_directions.null_directions(TrainingSubject(claimed(*widened(problem, u))))
+    )
     assert "does not see row 2" in sentence and "linearly dependent" in sentence
-    assert null_directions.null_directions(Facts(claimed(*solved()))) == []
+    assert null_directions.null_directions(TrainingSubject(claimed(*solved()))) == []
 
 
 @pytest.mark.parametrize(
@@ -187,7 +193,7 @@ def test_failure_signatures(changes, start, name):
             A=np.tile(-2.0 * np.eye(n), (N, 1, 1)), b=np.full((N, n), 9.0)
         ),
     }[start]()
-    found = [e.name for e in diagnosis.check_diagnosis(Facts(claimed(problem, u)))]
+    found = [e.name for e in diagnosis.check_diagnosis(TrainingSubject(claimed(problem, u)))]
     if name == "vanishing":
         assert {"diagnosis.vanishing", "diagnosis.saturated"} & set(found)
     else:

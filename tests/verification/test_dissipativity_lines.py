@@ -13,11 +13,11 @@ from ocp import controls as containers
 from ocp import datasets, loss, trace
 from ocp.evaluation import rollout
 from verification.checks import dissipativity
-from verification.checks.traces import TraceFacts
+from verification.checks.traces import TraceSubject
 from verification.evaluation import states
 from verification.evaluation.alpha import lower_bound
 from verification.evaluation.minimisers import log_mean_exp
-from verification.evaluation.subject import Facts
+from verification.evaluation.subject import TrainingSubject
 from verification.report import Finding, Verdict
 
 EPS = np.finfo(float).eps
@@ -29,7 +29,7 @@ LINES = ("trajectory", "sampled", "certified", "available_storage", "required_su
 def facts_of(certify=False, **changes):
     problem = small(**changes)
     u = containers.random_start(problem, np.random.default_rng(3), 0.5)
-    return Facts(claimed(problem, u), certify=certify)
+    return TrainingSubject(claimed(problem, u), certify=certify)
 
 
 def pi_of(problem):
@@ -73,9 +73,9 @@ def test_hypotheses_that_hold_or_overflow():
     double = facts_of(activation="softplus", shifted=False, block="double")
     assert dissipativity.why_not(double) == ""
     assert dissipativity.why_not(facts_of(activation="softplus")) == ""  # shifted
-    facts = facts_of()
-    facts.__dict__["survey"] = types.SimpleNamespace(objective=np.inf)
-    assert dissipativity.why_not(facts) == "the states are not finite"
+    subject = facts_of()
+    subject.__dict__["survey"] = types.SimpleNamespace(objective=np.inf)
+    assert dissipativity.why_not(subject) == "the states are not finite"
 
 
 def test_the_lines_of_a_file():
@@ -113,9 +113,9 @@ def test_alpha_is_named_with_its_curvature():
 @pytest.mark.parametrize("batch", [None, 5])
 @pytest.mark.parametrize("changes", [{}, THREE])
 def test_the_least_slack_along_the_trajectory(scheme, batch, changes, monkeypatch):
-    facts = facts_of(scheme=scheme, **changes)
-    problem, u = facts.problem, facts.controls
-    facts.survey  # noqa: B018 (with whole batches)
+    subject = facts_of(scheme=scheme, **changes)
+    problem, u = subject.problem, subject.controls
+    subject.survey  # noqa: B018 (with whole batches)
     if batch:
         whole = next(iter(states.batches(problem)))
         n_d = problem.n_samples
@@ -125,7 +125,7 @@ def test_the_least_slack_along_the_trajectory(scheme, batch, changes, monkeypatc
             for c in cut
         ]
         monkeypatch.setattr(dissipativity, "batches", lambda *_, **__: iter(parts))
-    line = dissipativity.along_trajectory(facts)
+    line = dissipativity.along_trajectory(subject)
     X = rollout.rollout(problem, u).X
     stages = [X[:-1]]
     if scheme == "heun":  # the second stage is an Euler step ahead
@@ -147,27 +147,27 @@ def test_the_least_slack_along_the_trajectory(scheme, batch, changes, monkeypatc
 
 
 def test_a_constant_that_is_too_large_contradicts_the_theorem(monkeypatch):
-    facts = facts_of()
-    true = type(facts.targets).alpha
+    subject = facts_of()
+    true = type(subject.minimisers).alpha
     monkeypatch.setattr(
-        type(facts.targets), "alpha", lambda self, s, rows: true(self, s, rows) + 10.0
+        type(subject.minimisers), "alpha", lambda self, s, rows: true(self, s, rows) + 10.0
     )
-    line = dissipativity.along_trajectory(facts)
+    line = dissipativity.along_trajectory(subject)
     assert line.verdict is Verdict.FAILED
-    assert line.measured == pytest.approx(10.0 - slack_least(facts), rel=1e-9)
+    assert line.measured == pytest.approx(10.0 - slack_least(subject), rel=1e-9)
 
 
-def slack_least(facts):
-    X = rollout.rollout(facts.problem, facts.controls).X[:-1]
-    return slack_of(facts.problem, rollout.logits(facts.problem, facts.controls, X))[0].min()
+def slack_least(subject):
+    X = rollout.rollout(subject.problem, subject.controls).X[:-1]
+    return slack_of(subject.problem, rollout.logits(subject.problem, subject.controls, X))[0].min()
 
 
 def test_a_state_that_is_not_finite_fails():
-    facts = facts_of()
-    logits = facts.survey.logits.copy()
+    subject = facts_of()
+    logits = subject.survey.logits.copy()
     logits[2, 3] = np.nan
-    facts.__dict__["survey"] = dataclasses.replace(facts.survey, logits=logits)
-    line = dissipativity.along_trajectory(facts)
+    subject.__dict__["survey"] = dataclasses.replace(subject.survey, logits=logits)
+    line = dissipativity.along_trajectory(subject)
     assert line.verdict is Verdict.FAILED
     assert line.where == "a state is not finite"
 
@@ -181,10 +181,10 @@ def test_the_slack_of_a_trace(n_classes):
         logits=logits, labels=labels, control_norm=np.ones(4), n_classes=n_classes, depth=4,
         h=0.5, p_d=0.9, r=1e-2, gamma=1.0, beta=1, origin={},
     )  # fmt: skip
-    facts = TraceFacts(content)
-    alpha, line = dissipativity.along_trace(facts)
+    subject = TraceSubject(content)
+    alpha, line = dissipativity.along_trace(subject)
     assert alpha.name == "dissipativity.alpha"
-    slack, distance = slack_of(facts.problem, logits)
+    slack, distance = slack_of(subject.problem, logits)
     k, i = np.unravel_index(slack.argmin(), slack.shape)
     assert line.name == "dissipativity.trajectory"
     assert -line.measured == pytest.approx(slack.min(), rel=1e-9)
@@ -192,14 +192,14 @@ def test_the_slack_of_a_trace(n_classes):
     assert line.bound == pytest.approx(64 * EPS * (1 + distance.max()), rel=1e-9, abs=0)
     assert line.message == "least slack over 35 (layer, sample) pairs (measured: minus it)"
     assert line.verdict is Verdict.PROVED
-    (line,) = dissipativity.along_trace(TraceFacts(dataclasses.replace(content, beta=0)))
+    (line,) = dissipativity.along_trace(TraceSubject(dataclasses.replace(content, beta=0)))
     assert (line.name, line.verdict) == ("dissipativity", Verdict.NOT_APPLICABLE)
 
 
 # --- sampled ------------------------------------------------------------------------------------
 
 
-def attacks(facts, monkeypatch):
+def attacks(subject, monkeypatch):
     """The logit vectors that are tried, by target and family, and the line."""
     tried = []
 
@@ -208,14 +208,14 @@ def attacks(facts, monkeypatch):
         return log_mean_exp(v, pi)
 
     monkeypatch.setattr(dissipativity, "log_mean_exp", record)
-    return tried, dissipativity.sampled(facts)
+    return tried, dissipativity.sampled(subject)
 
 
 @pytest.mark.parametrize("changes", [{}, THREE])
 def test_what_is_sampled(changes, monkeypatch):
-    facts = facts_of(**changes)
-    n_c = facts.problem.n_classes
-    tried, line = attacks(facts, monkeypatch)
+    subject = facts_of(**changes)
+    n_c = subject.problem.n_classes
+    tried, line = attacks(subject, monkeypatch)
     assert len(tried) == 3 * n_c  # random, patterns, top class; for every target
     count = sum(len(v) for v, _ in tried)
     assert f"least slack relative to rounding over {count} logit vectors, seed 271828," in (
@@ -223,7 +223,7 @@ def test_what_is_sampled(changes, monkeypatch):
     )
     for family, (v, pi) in enumerate(tried):
         kind = family // 3
-        assert pi == pytest.approx(facts.targets.softmax[kind])
+        assert pi == pytest.approx(subject.minimisers.softmax[kind])
         assert 0.25 * 200_000 // n_c <= len(v) <= 200_000 // n_c
         length = np.linalg.norm(v, axis=1)
         assert np.abs(v.mean(axis=1) / length).max() < 1e-7
@@ -258,7 +258,7 @@ def test_what_is_sampled(changes, monkeypatch):
         distance = np.linalg.norm(v, axis=1)
         g = log_mean_exp(v, pi)
         allowance = 64 * EPS * (1 + distance)
-        slack = g - facts.targets.bound(distance, family // 3)
+        slack = g - subject.minimisers.bound(distance, family // 3)
         at = int((slack / allowance).argmin())
         if slack[at] / allowance[at] < least:
             least, where = slack[at] / allowance[at], f"target {family // 3}, s={distance[at]:.3g}"
@@ -271,15 +271,15 @@ def test_what_is_sampled(changes, monkeypatch):
 @pytest.mark.parametrize("from_, to", [(1e-4, 2e-4), (0.9, 1.1), (900.0, 1e3)])
 @pytest.mark.parametrize("target", [0, 1])
 def test_a_constant_that_is_too_large_somewhere_is_found(from_, to, target, monkeypatch):
-    facts = facts_of()
-    true = type(facts.targets).bound
+    subject = facts_of()
+    true = type(subject.minimisers).bound
 
     def bound(self, distance, kind):
         wrong = (distance > from_) & (distance < to) & (kind == target)
         return true(self, distance, kind) * np.where(wrong, 1.2, 1.0) + 1e-9 * wrong
 
-    monkeypatch.setattr(type(facts.targets), "bound", bound)
-    line = dissipativity.sampled(facts)
+    monkeypatch.setattr(type(subject.minimisers), "bound", bound)
+    line = dissipativity.sampled(subject)
     assert line.verdict is Verdict.FAILED
     assert "CONTRADICTS A THEOREM" in line.message
     assert line.where.startswith(f"target {target}, s=")
@@ -289,9 +289,9 @@ def test_a_constant_that_is_too_large_somewhere_is_found(from_, to, target, monk
 def test_only_what_the_readout_can_reach_is_sampled(monkeypatch):
     # three classes behind a readout that moves the first logit against the other two alike
     readout = np.array([[1.0, 0.0], [-0.5, 0.0], [-0.5, 0.0]])
-    facts = facts_of(readout_weight=readout, **THREE)
-    assert facts.targets.rank == 1
-    tried, line = attacks(facts, monkeypatch)
+    subject = facts_of(readout_weight=readout, **THREE)
+    assert subject.minimisers.rank == 1
+    tried, line = attacks(subject, monkeypatch)
     assert line.verdict is Verdict.PROVED
     for v, _ in tried:
         along = np.array([2.0, -1.0, -1.0]) / np.sqrt(6)
@@ -303,7 +303,7 @@ def test_at_most_a_hundred_targets_share_the_samples(monkeypatch):
         target=np.full((150, 2), 0.5), softmax=np.full((150, 2), 0.5), full_rank=True, rank=1,
         PC=np.array([[0.5, -0.5], [-0.5, 0.5]]), bound=lambda distance, kind: 0.0 * distance,
     )  # fmt: skip
-    stub = types.SimpleNamespace(targets=many, problem=types.SimpleNamespace(n_classes=2))
+    stub = types.SimpleNamespace(minimisers=many, problem=types.SimpleNamespace(n_classes=2))
     tried, _ = attacks(stub, monkeypatch)
     assert len(tried) == 300
     assert {len(v) for v, _ in tried[::3]} == {2000}
@@ -322,9 +322,9 @@ def test_the_certified_constant_is_asked_for_and_is_that_of_the_plain_target(mon
     flat = facts_of(certify=True, readout_weight=np.ones((2, 2)))
     inputs, labels = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), np.array([0, 1, 1])
     torn = facts_of(certify=True, inputs=inputs, labels=labels)
-    assert torn.targets.conflicts
-    for facts in (flat, torn):
-        (line,) = dissipativity._certified(facts)
+    assert torn.minimisers.conflicts
+    for subject in (flat, torn):
+        (line,) = dissipativity._certified(subject)
         assert (line.name, line.verdict) == ("dissipativity.certified", Verdict.NOT_APPLICABLE)
         assert line.message == "the certified form is that of the plain soft target"
     found = (Finding(name="dissipativity.certified", verdict=Verdict.PROVED),)

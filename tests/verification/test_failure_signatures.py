@@ -9,7 +9,7 @@ from small_minima import solved
 from ocp.files import TrainingFile
 from verification import api
 from verification.checks import diagnosis
-from verification.evaluation.subject import Facts
+from verification.evaluation.subject import TrainingSubject
 
 
 def signatures(problem, controls):
@@ -33,19 +33,19 @@ def stub(monkeypatch, **changes):
     """The small minimum that is settled and half wrong, with something else."""
     problem, controls = solved(depth=8, r=0.3)
     content = TrainingFile(problem=problem, controls=controls, origin={})
-    facts = Facts(content)
+    subject = TrainingSubject(content)
     keys = {"entry": 1, "used": 3, "wrong": 6, "gradient": 0.0} | changes
     right = np.arange(12) >= keys.pop("wrong")
-    facts.__dict__["survey"] = dataclasses.replace(
-        facts.survey, right=np.tile(right, (9, 1)), data_cost=1e-3 * facts.survey.data_cost
+    subject.__dict__["survey"] = dataclasses.replace(
+        subject.survey, right=np.tile(right, (9, 1)), data_cost=1e-3 * subject.survey.data_cost
     )
-    facts.__dict__["grad_inf_norm"] = keys.pop("gradient")
+    subject.__dict__["grad_inf_norm"] = keys.pop("gradient")
     entry, used = keys.pop("entry"), keys.pop("used")
-    monkeypatch.setattr(diagnosis, "entry_layer", lambda facts: entry)
-    monkeypatch.setattr(diagnosis, "depth_used", lambda facts: used)
+    monkeypatch.setattr(diagnosis, "entry_layer", lambda subject: entry)
+    monkeypatch.setattr(diagnosis, "depth_used", lambda subject: used)
     if keys:
-        facts.content = dataclasses.replace(content, problem=problem.with_(**keys))
-    return [line.name.removeprefix("diagnosis.") for line in diagnosis._balance(facts)]
+        subject.content = dataclasses.replace(content, problem=problem.with_(**keys))
+    return [line.name.removeprefix("diagnosis.") for line in diagnosis._balance(subject)]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from ocp.files import TrainingFile
 from verification import __main__ as command
 from verification.api import verify_content
 from verification.evaluation import adjoint, descent, states
-from verification.evaluation.subject import Facts
+from verification.evaluation.subject import TrainingSubject
 from verification.report import Verdict
 
 
@@ -42,7 +42,7 @@ def content(**changes):
 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 def test_forward_passes_of_all_checks_but_lanczos(monkeypatch, activation):
-    monkeypatch.setattr(Facts, "too_large", "treated as too large")
+    monkeypatch.setattr(TrainingSubject, "too_large", "treated as too large")
     file = content(activation=activation)
     with counted(monkeypatch) as count:
         checks = ("statement", "first_order", "second_order", "geometry", "turnpike", "depth")
@@ -54,7 +54,7 @@ def test_forward_passes_of_all_checks_but_lanczos(monkeypatch, activation):
 
 
 def test_the_passes_that_are_printed_are_those_that_were_made(monkeypatch):
-    monkeypatch.setattr(Facts, "too_large", "treated as too large")
+    monkeypatch.setattr(TrainingSubject, "too_large", "treated as too large")
     file = content()
     on_large_files = ["first_order", "second_order", "geometry", "turnpike", "depth", "diagnosis"]
     line = verify_content([file], budget=0, only=on_large_files).named("cost.passes")
@@ -74,7 +74,7 @@ def test_the_passes_that_are_printed_are_those_that_were_made(monkeypatch):
 def test_a_survey_off_the_gradient_pass_is_that_of_its_own_pass(monkeypatch, activation, scheme):
     file = content(activation=activation, scheme=scheme)
     monkeypatch.setattr(states, "BATCH_BYTES", 40_000)  # several batches
-    shared, alone = Facts(file), Facts(file)
+    shared, alone = TrainingSubject(file), TrainingSubject(file)
     shared.share_pass = True
     for name in states.Survey.__slots__:
         one, other = getattr(shared.survey, name), getattr(alone.survey, name)
@@ -86,7 +86,7 @@ def test_a_survey_off_the_gradient_pass_is_that_of_its_own_pass(monkeypatch, act
 
 
 def test_lanczos_steps_cost_one_forward_and_one_backward_each(monkeypatch):
-    monkeypatch.setattr(Facts, "too_large", "treated as too large")
+    monkeypatch.setattr(TrainingSubject, "too_large", "treated as too large")
     file = content()
     with counted(monkeypatch) as few:
         verify_content([file], budget=8, only=["second_order"])
@@ -130,8 +130,8 @@ def test_one_step_shows_descent_and_only_where_there_is_some():
 
 
 def test_kinks_of_a_large_file_far_from_stationary_are_no_excuse(monkeypatch):
-    monkeypatch.setattr(Facts, "too_large", "treated as too large")
-    monkeypatch.setattr(Facts, "kinks", (3, "layer 1, unit 2"))
+    monkeypatch.setattr(TrainingSubject, "too_large", "treated as too large")
+    monkeypatch.setattr(TrainingSubject, "kinks", (3, "layer 1, unit 2"))
     file = content(activation="relu")
     report = verify_content([file], only=["first_order", "diagnosis"])
     line = report.named("first_order.gradient")
@@ -146,13 +146,13 @@ def test_the_budget_is_checked_before_anything_is_read(capsys):
     assert command.main(["none.safetensors", "--budget", "-1"]) == 2
     assert "--budget is -1.0; wanted a number of passes of at least 0" in capsys.readouterr().err
     with pytest.raises(ValueError, match="the budget is nan"):
-        Facts(content(), budget=float("nan"))
+        TrainingSubject(content(), budget=float("nan"))
 
 
 def test_the_cost_of_a_large_file_is_printed(monkeypatch):
     file = content()
     assert "cost.passes" not in {e.name for e in verify_content([file]).entries}
-    monkeypatch.setattr(Facts, "too_large", "treated as too large")
+    monkeypatch.setattr(TrainingSubject, "too_large", "treated as too large")
     only = ["first_order", "second_order"]
     line = verify_content([file], only=only, budget=50).named("cost.passes")
     assert line.verdict is Verdict.OBSERVED
@@ -164,8 +164,8 @@ def test_the_cost_of_a_large_file_is_printed(monkeypatch):
 def test_kinks_are_counted_alike_from_the_survey_and_by_another_pass(monkeypatch, activation):
     file = content(activation=activation)
     file.controls.A[3, 1], file.controls.b[3, 1] = 0.0, 0.0  # a dead unit: v = 0 on all samples
-    listed = Facts(file).kinks
+    listed = TrainingSubject(file).kinks
     assert listed == (file.problem.n_samples, "layer 3, unit 1")
     monkeypatch.setattr(states, "LISTED", 0)
-    assert Facts(file).survey.near_kinks is None
-    assert Facts(file).kinks == listed
+    assert TrainingSubject(file).survey.near_kinks is None
+    assert TrainingSubject(file).kinks == listed

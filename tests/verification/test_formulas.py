@@ -13,9 +13,9 @@ from ocp.controls import flatten
 from ocp.files import TrainingFile
 from verification.api import verify_content
 from verification.checks import across_depths, statement
-from verification.checks.traces import TraceFacts
+from verification.checks.traces import TraceSubject
 from verification.evaluation import descent, hessian, lanczos, storage
-from verification.evaluation.subject import HESSIAN_BYTES, Facts
+from verification.evaluation.subject import HESSIAN_BYTES, TrainingSubject
 from verification.report import Finding, Report, Verdict
 
 
@@ -31,10 +31,10 @@ def test_the_band_is_relative_to_the_largest_eigenvalue(size):
 
 def test_single_precision_moves_the_gradient_by_the_hessian_times_half_a_unit():
     problem, u = solved()
-    facts = Facts(TrainingFile(problem=problem, controls=u, float32=("A", "b")))
-    (line,) = statement._precision(facts)
+    subject = TrainingSubject(TrainingFile(problem=problem, controls=u, float32=("A", "b")))
+    (line,) = statement._precision(subject)
     half_ulp = 0.5 * np.spacing(np.abs(flatten(u)).astype(np.float32)).astype(float)
-    most = (np.abs(facts.hessian.H) @ half_ulp).max()
+    most = (np.abs(subject.hessian.H) @ half_ulp).max()
     assert 0.05 * most < line.measured <= 1.001 * most
 
 
@@ -42,9 +42,9 @@ def test_single_precision_moves_the_gradient_by_the_hessian_times_half_a_unit():
 @pytest.mark.parametrize("activation", ["tanh", "softsign", "identity"])
 def test_the_required_supply_is_the_cost_of_the_straight_path(activation, scheme):
     problem = small(activation=activation, scheme=scheme, h=0.3, r=0.02)
-    facts = Facts(claimed(problem, controls.zeros(problem)))
-    line = storage.check_storage(facts)[-1]
-    model = storage.OneSample(problem, facts.targets)
+    subject = TrainingSubject(claimed(problem, controls.zeros(problem)))
+    line = storage.check_storage(subject)[-1]
+    model = storage.OneSample(problem, subject.minimisers)
     # the velocity is constant along the path: Heun's second stage is the next state
     stages = {"euler": [(0, 1.0)], "heun": [(0, 0.5), (1, 0.5)]}[scheme]
     jump, costs = model.start - model.rest, []
@@ -76,7 +76,7 @@ def test_dense_hessians_are_formed_up_to_400_mib():
     said = []
     for d in (7240, 7241):  # 8 d^2 bytes
         problem = types.SimpleNamespace(n_decision=d, n_samples=1, depth=1, width=1)
-        said.append(Facts.too_large.fget(types.SimpleNamespace(problem=problem)))
+        said.append(TrainingSubject.too_large.fget(types.SimpleNamespace(problem=problem)))
     assert said[0] == ""
     assert "7241 x 7241 entries, 0.4 GiB" in said[1]
 
@@ -85,13 +85,13 @@ def test_dense_hessians_are_formed_up_to_a_work_of_4e12():
     sizes = {"depth": 10, "width": 50}  # 20 d n_d N n^2 operations
     for n_samples, beyond in ((8000, False), (8001, True)):
         problem = types.SimpleNamespace(n_decision=1000, n_samples=n_samples, **sizes)
-        text = Facts.too_large.fget(types.SimpleNamespace(problem=problem))
+        text = TrainingSubject.too_large.fget(types.SimpleNamespace(problem=problem))
         assert text == ("the 1000 columns of the reduced Hessian cost 4e+12 operations" * beyond)
 
 
 def test_a_trace_has_the_data_cost_of_all_layers_but_the_last(tmp_path):
     write_trace(tmp_path / "t.safetensors")
-    survey = TraceFacts(trace.load(tmp_path / "t.safetensors")).survey
+    survey = TraceSubject(trace.load(tmp_path / "t.safetensors")).survey
     assert survey.stage_data_cost.shape == (6, 1)
     assert np.array_equal(survey.stage_data_cost[:, 0], survey.data_cost[:-1])
 
@@ -101,7 +101,7 @@ def test_descent_from_kinks_is_sought_along_the_gradient_alone_if_samples_cost_t
 ):
     problem = small(activation="relu")
     u = controls.random_start(problem, np.random.default_rng(0), 0.5)
-    g = Facts(claimed(problem, u)).gradient
+    g = TrainingSubject(claimed(problem, u)).gradient
     for work in (0.0, 1.0 * problem.n_samples * problem.depth * problem.width**2):
         monkeypatch.setattr(descent, "WORK", work)
         found = descent.descend_from_kink(problem, u, g, 1e-8)

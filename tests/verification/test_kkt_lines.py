@@ -16,14 +16,14 @@ from ocp.files import TrainingFile
 from verification.checks import first_order
 from verification.evaluation import states
 from verification.evaluation.descent import Descent
-from verification.evaluation.subject import Facts
+from verification.evaluation.subject import TrainingSubject
 from verification.report import Verdict
 
 
 def random_file(seed=0, **changes):
     problem = small(**changes)
     u = containers.random_start(problem, np.random.default_rng(seed), 0.5)
-    return problem, u, Facts(claimed(problem, u))
+    return problem, u, TrainingSubject(claimed(problem, u))
 
 
 def moved(index, by, **changes):
@@ -31,22 +31,29 @@ def moved(index, by, **changes):
     problem, u = solved(**changes)
     flat = flatten(u)
     flat[index] += by
-    return problem, unflatten(problem, flat), Facts(claimed(problem, unflatten(problem, flat)))
+    return (
+        problem,
+        unflatten(problem, flat),
+        TrainingSubject(claimed(problem, unflatten(problem, flat))),
+    )
 
 
 # --- stationarity -------------------------------------------------------------------------------
 
 
 def test_the_gradient_is_named_with_its_worst_entry():
-    problem, u, facts = moved(9, 1e-3)
+    problem, u, subject = moved(9, 1e-3)
     g, _ = rollout.gradient(problem, u)
-    line = first_order.stationarity(facts)
+    line = first_order.stationarity(subject)
     assert line.name == "first_order.gradient"
     assert line.measured == pytest.approx(np.abs(g).max(), rel=1e-9)
     assert line.bound == 1e-8
     assert line.where == containers.describe(problem, int(np.abs(g).argmax()))
     assert (line.verdict, line.explanation) == (Verdict.FAILED, "")
-    assert first_order.stationarity(Facts(facts.content, tolerance=1.0)).verdict is Verdict.PASSED
+    assert (
+        first_order.stationarity(TrainingSubject(subject.content, tolerance=1.0)).verdict
+        is Verdict.PASSED
+    )
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -73,17 +80,17 @@ def on_kinks(found):
 
 def test_on_kinks_the_gradient_decides_only_with_a_descent():
     reason = "2 pre-activations on kinks, first at layer 1, sample 3, unit 0"
-    facts = on_kinks(found=False)
-    line = first_order.stationarity(facts)
+    subject = on_kinks(found=False)
+    line = first_order.stationarity(subject)
     assert line.verdict is Verdict.INCONCLUSIVE
     assert line.explanation == f"{reason}; no descent found by evaluating J"
     assert (line.measured, line.bound) == (3.0, 1e-8)
-    assert line.where == containers.describe(facts.problem, 7)
-    facts = on_kinks(found=True)
-    line = first_order.stationarity(facts)
+    assert line.where == containers.describe(subject.problem, 7)
+    subject = on_kinks(found=True)
+    line = first_order.stationarity(subject)
     assert line.verdict is Verdict.FAILED
     assert (line.measured, line.bound) == (0.25, 1e-8)
-    assert line.where == containers.describe(facts.problem, 2)
+    assert line.where == containers.describe(subject.problem, 2)
     assert line.explanation == (
         f"{reason}; J falls by 1.25e-02 along a step of length 5.0e-01, evaluated (measured:"
         " decrease per unit of |step|_1)"
@@ -106,7 +113,7 @@ def test_kinks_are_a_reason_for_relu_alone_and_only_if_there_are_some(activation
 
 @pytest.mark.parametrize("trained", [(), ("lift", "readout")])
 def test_the_scaled_gradient_is_that_of_the_worst_layer(trained):
-    problem, u, facts = random_file(trained=("layers", *trained))
+    problem, u, subject = random_file(trained=("layers", *trained))
     g, _ = rollout.gradient(problem, u)
     size = 6
     quadratic = problem.h * problem.r * flatten(u)
@@ -122,7 +129,7 @@ def test_the_scaled_gradient_is_that_of_the_worst_layer(trained):
     norm = np.linalg.norm
     scaled = [norm(g[p]) / (norm(quadratic[p]) + norm((g - quadratic)[p])) for p in parts]
     whole = [norm(g[p]) for p in parts]
-    line = first_order.scaled_stationarity(facts)
+    line = first_order.scaled_stationarity(subject)
     assert line.name == "first_order.scaled"
     assert line.verdict is Verdict.OBSERVED
     assert line.measured == pytest.approx(max(scaled), rel=1e-9)
@@ -131,7 +138,7 @@ def test_the_scaled_gradient_is_that_of_the_worst_layer(trained):
         "|g_k|_2 over the sum of the norms of its two terms, worst layer; largest |g_k|_2 ="
         f" {max(whole):.1e} at {names[int(np.argmax(whole))]}"
     )
-    assert first_order.layer_groups(facts) == list(zip(names, parts, strict=True))
+    assert first_order.layer_groups(subject) == list(zip(names, parts, strict=True))
     assert size == parts[0].stop
 
 
@@ -169,10 +176,10 @@ def test_layers_whose_terms_vanish_beside_the_others_are_not_the_worst(monkeypat
 
 def test_the_newton_distance_is_that_of_the_whole_hessian():
     for by, near in ((1e-3, False), (1e-10, True)):
-        problem, u, facts = moved(9, by, r=0.1)
+        problem, u, subject = moved(9, by, r=0.1)
         g, _ = rollout.gradient(problem, u)
         step = np.linalg.solve(assembled_hessian(problem, u), g)
-        line = first_order.newton_distance(facts)
+        line = first_order.newton_distance(subject)
         assert line.name == "first_order.newton_distance"
         assert line.verdict is Verdict.OBSERVED
         assert line.measured == pytest.approx(np.abs(step).max(), rel=1e-4)
@@ -211,36 +218,36 @@ def test_directions_within_the_band_are_left_out_of_the_newton_step():
 
 def test_a_point_within_the_tolerance_but_far_from_stationary_is_undecided():
     values, g = (1e-5, 2e-5, 1, 1, 1, 1), (5e-9, 2e-8, 0, 0, 0, 0)
-    facts = spectral(values, g, tolerance=1e-7)
-    assert first_order.nearby(facts) == 1e-3
-    assert first_order.far(facts) == ""  # exactly at the limit
-    assert first_order.newton_distance(facts).verdict is Verdict.OBSERVED
-    facts = spectral(values, (5e-9, -2.2e-8, 0, 0, 0, 0), tolerance=1e-7)
+    subject = spectral(values, g, tolerance=1e-7)
+    assert first_order.nearby(subject) == 1e-3
+    assert first_order.far(subject) == ""  # exactly at the limit
+    assert first_order.newton_distance(subject).verdict is Verdict.OBSERVED
+    subject = spectral(values, (5e-9, -2.2e-8, 0, 0, 0, 0), tolerance=1e-7)
     text = "one Newton step moves the controls by 0.0011, more than 0.001"
-    assert first_order.far(facts) == text
-    line = first_order.newton_distance(facts)
+    assert first_order.far(subject) == text
+    line = first_order.newton_distance(subject)
     assert line.verdict is Verdict.INCONCLUSIVE
     assert line.measured == pytest.approx(1.1e-3)
     assert line.bound == 1e-3
-    assert line.where == containers.describe(facts.problem, 1)
+    assert line.where == containers.describe(subject.problem, 1)
     assert line.undecidable == text
     assert "polish the file, or give a smaller --tol" in line.message
     # large controls: relative to them
-    facts = spectral(values, (5e-9, -2.2e-8, 0, 0, 0, 0), tolerance=1e-7, controls=-2.0)
-    assert first_order.nearby(facts) == 2e-3
-    assert first_order.newton_distance(facts).verdict is Verdict.OBSERVED
+    subject = spectral(values, (5e-9, -2.2e-8, 0, 0, 0, 0), tolerance=1e-7, controls=-2.0)
+    assert first_order.nearby(subject) == 2e-3
+    assert first_order.newton_distance(subject).verdict is Verdict.OBSERVED
     # far, but the gradient says so already
-    facts = spectral(values, (5e-9, -2.2e-8, 0, 0, 0, 0), tolerance=1e-8)
-    assert first_order.newton_distance(facts).verdict is Verdict.OBSERVED
+    subject = spectral(values, (5e-9, -2.2e-8, 0, 0, 0, 0), tolerance=1e-8)
+    assert first_order.newton_distance(subject).verdict is Verdict.OBSERVED
     # exactly at the tolerance counts as within it
-    facts = spectral(values, (5e-9, -2.2e-8, 0, 0, 0, 0), tolerance=2.2e-8)
-    assert first_order.newton_distance(facts).verdict is Verdict.INCONCLUSIVE
+    subject = spectral(values, (5e-9, -2.2e-8, 0, 0, 0, 0), tolerance=2.2e-8)
+    assert first_order.newton_distance(subject).verdict is Verdict.INCONCLUSIVE
 
 
 def test_no_newton_distance_on_kinks_or_without_a_finite_gradient():
-    facts = spectral((1,) * 6, (1,) * 6, kinks=(1, "layer 0"))
-    facts.problem = facts.problem.with_(activation="relu")
-    line = first_order.newton_distance(facts)
+    subject = spectral((1,) * 6, (1,) * 6, kinks=(1, "layer 0"))
+    subject.problem = subject.problem.with_(activation="relu")
+    line = first_order.newton_distance(subject)
     assert line.verdict is Verdict.NOT_APPLICABLE
     assert line.message == "no Hessian: 1 pre-activations on kinks, first at layer 0"
     line = first_order.newton_distance(spectral((1,) * 6, (1,) * 6, grad_inf_norm=np.inf))
@@ -259,11 +266,11 @@ def test_without_a_hessian_the_terms_of_the_gradient_must_cancel(
     g, norm, outcome, measured, monkeypatch
 ):
     monkeypatch.setattr(first_order, "decay", lambda *_: np.array([0.4, 0.0]))
-    facts = types.SimpleNamespace(
+    subject = types.SimpleNamespace(
         problem=small(), controls=None, kinks=(0, ""), tolerance=1e-8, too_large="large",
         gradient=np.array([0.0, g]), data_gradient=np.array([0.0, 0.6]), grad_inf_norm=norm,
     )  # fmt: skip
-    line = first_order.newton_distance(facts)
+    line = first_order.newton_distance(subject)
     assert line.verdict is outcome
     if outcome is Verdict.INCONCLUSIVE:
         assert line.measured == pytest.approx(measured)
@@ -275,20 +282,20 @@ def test_without_a_hessian_the_terms_of_the_gradient_must_cancel(
 
 def test_terms_of_the_gradient_that_are_rounding_are_balanced(monkeypatch):
     problem = small(depth=3, h=0.25, gamma=1.25, beta=1)  # weight 2
-    facts = types.SimpleNamespace(problem=problem, controls=None)
-    facts.gradient, facts.data_gradient = np.array([0.5e-12]), np.array([1.5e-12])
+    subject = types.SimpleNamespace(problem=problem, controls=None)
+    subject.gradient, subject.data_gradient = np.array([0.5e-12]), np.array([1.5e-12])
     monkeypatch.setattr(first_order, "decay", lambda *_: np.array([0.5e-12]))
     assert (
-        first_order.unbalanced(facts) == 0.0
+        first_order.unbalanced(subject) == 0.0
     )  # terms of 2e-12, no more than 1e-12 times the weight
-    facts.data_gradient = np.array([1.6e-12])
-    assert first_order.unbalanced(facts) == pytest.approx(0.5 / 2.1)
-    facts.problem = problem.with_(beta=0)  # weight 1.25
-    facts.data_gradient = np.array([1.0e-12])
-    assert first_order.unbalanced(facts) == pytest.approx(0.5 / 1.5)
+    subject.data_gradient = np.array([1.6e-12])
+    assert first_order.unbalanced(subject) == pytest.approx(0.5 / 2.1)
+    subject.problem = problem.with_(beta=0)  # weight 1.25
+    subject.data_gradient = np.array([1.0e-12])
+    assert first_order.unbalanced(subject) == pytest.approx(0.5 / 1.5)
     monkeypatch.setattr(first_order, "decay", lambda *_: np.zeros(1))
-    facts.data_gradient = np.ones(1)
-    assert first_order.unbalanced(facts) == 0.0  # r = 0: nothing can cancel
+    subject.data_gradient = np.ones(1)
+    assert first_order.unbalanced(subject) == 0.0  # r = 0: nothing can cancel
 
 
 # --- stored costate -----------------------------------------------------------------------------
@@ -299,7 +306,7 @@ def with_costate(change, float32=(), tolerance=1e-8, **changes):
     _, costate = rollout.gradient(problem, u)
     costate = change(costate.copy())
     content = TrainingFile(problem=problem, controls=u, costate=costate, float32=float32)
-    return problem, u, first_order.stored_costate(Facts(content, tolerance=tolerance))
+    return problem, u, first_order.stored_costate(TrainingSubject(content, tolerance=tolerance))
 
 
 def in_batches_of_five(monkeypatch):
@@ -383,15 +390,15 @@ def test_a_costate_that_is_not_a_number_fails_and_is_the_worst(monkeypatch):
 
 def test_no_costate_to_judge():
     problem, u, _ = random_file()
-    lines = first_order.stored_costate(Facts(TrainingFile(problem=problem, controls=u)))
+    lines = first_order.stored_costate(TrainingSubject(TrainingFile(problem=problem, controls=u)))
     assert [line.name for line in lines] == [
         "first_order.costate_terminal", "first_order.costate_recursion",
     ]  # fmt: skip
     for line in lines:
         assert (line.verdict, line.kind) == (Verdict.NOT_APPLICABLE, "claim")
         assert line.message == "the file stores no costate"
-    facts = on_kinks(found=False)
-    facts.controls, facts.content = u, types.SimpleNamespace(costate=np.zeros((5, 12, 2)))
-    for line in first_order.stored_costate(facts):
+    subject = on_kinks(found=False)
+    subject.controls, subject.content = u, types.SimpleNamespace(costate=np.zeros((5, 12, 2)))
+    for line in first_order.stored_costate(subject):
         assert (line.verdict, line.kind) == (Verdict.NOT_APPLICABLE, "claim")
         assert line.message.startswith("the costate is not unique: 2 pre-activations")

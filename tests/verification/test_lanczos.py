@@ -15,7 +15,7 @@ from ocp.problem import Problem
 from verification import __main__ as command
 from verification import api
 from verification.evaluation import hessian, lanczos
-from verification.evaluation.subject import Facts
+from verification.evaluation.subject import TrainingSubject
 from verification.report import Verdict
 
 
@@ -66,7 +66,7 @@ def test_few_steps_say_nothing_and_not_finite_products_raise():
 
 def as_large(content, monkeypatch, budget, tolerance=1e-8):
     """Judge a small file as if its Hessian could not be formed."""
-    monkeypatch.setattr(Facts, "too_large", "the reduced Hessian is treated as too large")
+    monkeypatch.setattr(TrainingSubject, "too_large", "the reduced Hessian is treated as too large")
     return api.verify_content([content], only=["second_order"], budget=budget, tolerance=tolerance)
 
 

@@ -8,7 +8,7 @@ from zoo import claimed, minimum
 from ocp.controls import Controls, random_start
 from verification.api import verify_content
 from verification.checks import first_order
-from verification.evaluation.subject import Facts
+from verification.evaluation.subject import TrainingSubject
 from verification.report import Verdict
 
 LINE = "first_order.newton_distance"
@@ -66,7 +66,7 @@ def test_the_bound_separates_near_from_far():
 
 
 def test_large_files_are_judged_by_the_balance_of_the_gradient(monkeypatch):
-    monkeypatch.setattr(Facts, "too_large", "treated as too large")
+    monkeypatch.setattr(TrainingSubject, "too_large", "treated as too large")
     line = judged(untrained(gamma=1e-12, r=1e-13)).named(LINE)
     assert line.verdict is Verdict.INCONCLUSIVE
     assert "do not cancel" in line.explanation
@@ -76,29 +76,29 @@ def test_large_files_are_judged_by_the_balance_of_the_gradient(monkeypatch):
 
 
 def test_balance_is_that_of_the_two_terms_and_rounding_counts_for_nothing():
-    facts = Facts(untrained(gamma=1e-12, r=1e-13))
-    quadratic = facts.gradient - facts.data_gradient
-    expected = np.linalg.norm(facts.gradient) / (
-        np.linalg.norm(quadratic) + np.linalg.norm(facts.data_gradient)
+    subject = TrainingSubject(untrained(gamma=1e-12, r=1e-13))
+    quadratic = subject.gradient - subject.data_gradient
+    expected = np.linalg.norm(subject.gradient) / (
+        np.linalg.norm(quadratic) + np.linalg.norm(subject.data_gradient)
     )
-    assert first_order.unbalanced(facts) == pytest.approx(expected, rel=1e-12)
-    assert first_order.unbalanced(Facts(untrained(gamma=1e-12, r=0.0))) == 0.0
+    assert first_order.unbalanced(subject) == pytest.approx(expected, rel=1e-12)
+    assert first_order.unbalanced(TrainingSubject(untrained(gamma=1e-12, r=0.0))) == 0.0
     # u = 0 is stationary for the double block: next to it all terms are rounding
     problem, one = small(block="double"), np.ones((4, 2, 2))
     tiny = Controls(A=1e-15 * one, b=np.zeros((4, 2)), W=1e-15 * one)
-    facts = Facts(claimed(problem, tiny))
-    assert np.abs(facts.gradient).max() > 0
-    assert first_order.unbalanced(facts) == 0.0
+    subject = TrainingSubject(claimed(problem, tiny))
+    assert np.abs(subject.gradient).max() > 0
+    assert first_order.unbalanced(subject) == 0.0
 
 
 def test_the_step_leaves_out_directions_without_curvature():
-    facts = Facts(claimed(*solved(r=0.0)))
-    step, left = first_order.newton_step(facts)
-    values = facts.hessian.eigenvalues
-    assert left == (np.abs(values) <= facts.hessian.band).sum() > 0
+    subject = TrainingSubject(claimed(*solved(r=0.0)))
+    step, left = first_order.newton_step(subject)
+    values = subject.hessian.eigenvalues
+    assert left == (np.abs(values) <= subject.hessian.band).sum() > 0
     assert np.allclose(
-        facts.hessian.H @ step,
-        facts.hessian.vectors[:, np.abs(values) > facts.hessian.band]
-        @ (facts.hessian.vectors[:, np.abs(values) > facts.hessian.band].T @ facts.gradient),
+        subject.hessian.H @ step,
+        subject.hessian.vectors[:, np.abs(values) > subject.hessian.band]
+        @ (subject.hessian.vectors[:, np.abs(values) > subject.hessian.band].T @ subject.gradient),
         atol=1e-12,
     )

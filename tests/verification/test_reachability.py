@@ -157,17 +157,17 @@ def test_a_wrong_jacobian_makes_no_proof(monkeypatch):
         return values, jacobian
 
     monkeypatch.setattr(reachability, "equations_and_jacobian", wrong)
-    facts = {"depth": 6, "equations": 6, "unknowns": 72, "residual": residual, "cost": 1.0}
-    facts |= {"contraction": math.nan, "controls": u}
-    assert not reachability._prove(problem, start, u, facts).certified
+    subject = {"depth": 6, "equations": 6, "unknowns": 72, "residual": residual, "cost": 1.0}
+    subject |= {"contraction": math.nan, "controls": u}
+    assert not reachability._prove(problem, start, u, subject).certified
     # nor does a point that does not steer: the residual is not within any box
     monkeypatch.setattr(reachability, "equations_and_jacobian", true)
     away = u + 0.3 * np.random.default_rng(0).standard_normal(len(u))
-    found = reachability._prove(problem, start, away, facts)
+    found = reachability._prove(problem, start, away, subject)
     if found.certified:  # polishing may walk back to a steering control; it must then be one
         assert found.cost < math.inf
     monkeypatch.setattr(balls, "mid", lambda x: balls.zeros(*x.shape) if x.ndim == 2 else x)
-    assert not reachability._prove(problem, start, away, facts).certified
+    assert not reachability._prove(problem, start, away, subject).certified
 
 
 def test_the_lines_of_a_reachable_file():

@@ -14,7 +14,7 @@ from ocp.evaluation.assembly import assembled_hessian
 from ocp.evaluation.rollout import objective
 from verification.checks import large_curvature, second_order
 from verification.evaluation import hessian
-from verification.evaluation.subject import Facts
+from verification.evaluation.subject import TrainingSubject
 from verification.report import Check, Finding, Verdict
 
 GUARD = Finding(name="second_order.finite_differences", verdict=Verdict.OBSERVED)
@@ -30,20 +30,20 @@ def named(entries, name):
 
 def test_the_lines_of_a_minimum():
     problem, u = solved(r=0.1)
-    facts = Facts(claimed(problem, u))
-    lines = second_order.check_second_order(facts)
+    subject = TrainingSubject(claimed(problem, u))
+    lines = second_order.check_second_order(subject)
     names = ["curvature", "routes", "finite_differences", "inertia", "licq"]
     assert [line.name for line in lines] == [f"second_order.{name}" for name in names]
     values, vectors = np.linalg.eigh(assembled_hessian(problem, u))
     line = named(lines, "curvature")
     assert line.measured == pytest.approx(values[0], rel=1e-8)
-    assert line.bound == facts.hessian.band
+    assert line.bound == subject.hessian.band
     assert line.relation == ">"
     assert line.where == containers.describe(problem, int(np.abs(vectors[:, 0]).argmax()))
     assert line.message == "least eigenvalue of the reduced Hessian and its error band"
     assert line.verdict is Verdict.PASSED
     routes = named(lines, "routes")
-    assert routes.measured == facts.hessian.difference
+    assert routes.measured == subject.hessian.difference
     assert routes.verdict is Verdict.OBSERVED
     assert f"the largest eigenvalue is {values[-1]:.4g}" in routes.message
     assert named(lines, "inertia").message == (
@@ -70,7 +70,7 @@ def test_nothing_is_said_of_curvature_where_the_point_is_not_stationary(monkeypa
     assert line.message == "not stationary: 0.012 > 1e-08 (first_order.gradient)"
     assert licq.name == "second_order.licq"
     # a large file says so too, with what was seen of its curvature
-    monkeypatch.setattr(large_curvature, "finding", lambda facts: [GUARD])
+    monkeypatch.setattr(large_curvature, "finding", lambda subject: [GUARD])
     stub.too_large = "large"
     assert second_order.check_second_order(stub)[1] is GUARD
 
@@ -91,7 +91,7 @@ def test_a_large_file_has_its_own_claim(monkeypatch):
     first = Check(name="first_order.gradient", measured=0.0, bound=1e-8)
     stub, stationarity = facts_with(first, too_large="large")
     monkeypatch.setattr(second_order, "stationarity", stationarity)
-    monkeypatch.setattr(large_curvature, "claim", lambda facts: [GUARD])
+    monkeypatch.setattr(large_curvature, "claim", lambda subject: [GUARD])
     found = second_order.check_second_order(stub)
     assert found[0] is GUARD
     assert [line.name for line in found[1:]] == ["second_order.licq"]
@@ -118,10 +118,10 @@ def test_negative_curvature_fails_with_a_witness_only():
     # the minimum inside a state space with one more, unused coordinate, at a smaller r
     problem, u = widened(problem, u)
     problem = problem.with_(r=0.02)
-    facts = Facts(claimed(problem, u))
-    assert facts.hessian.eigenvalues[0] < -facts.hessian.band
-    line = second_order.curvature(facts, GUARD)
-    shown = second_order.witness(facts)
+    subject = TrainingSubject(claimed(problem, u))
+    assert subject.hessian.eigenvalues[0] < -subject.hessian.band
+    line = second_order.curvature(subject, GUARD)
+    shown = second_order.witness(subject)
     fall = float(objective(problem, u)) - float(
         objective(problem, unflatten(problem, flatten(u) + shown.step))
     )
@@ -132,12 +132,12 @@ def test_negative_curvature_fails_with_a_witness_only():
         f"not a minimum: J falls by {shown.decrease:.2e} along the eigenvector, step"
         f" {np.linalg.norm(shown.step):.1e}, evaluated; restart from there"
     )
-    least = facts.hessian.vectors[:, 0]
+    least = subject.hessian.vectors[:, 0]
     assert abs(shown.step @ least) == pytest.approx(np.linalg.norm(shown.step))
 
 
 def test_negative_curvature_without_a_witness_is_undecided(monkeypatch):
-    monkeypatch.setattr(second_order, "witness", lambda facts: None)
+    monkeypatch.setattr(second_order, "witness", lambda subject: None)
     line = second_order.curvature(spectral([-2e-6]), GUARD)
     assert line.verdict is Verdict.INCONCLUSIVE
     assert line.undecidable == "the curvature is negative but no decrease of J could be evaluated"
@@ -145,10 +145,10 @@ def test_negative_curvature_without_a_witness_is_undecided(monkeypatch):
 
 
 def undecided(values, monkeypatch, null=(), far="", guard=GUARD, **more):
-    monkeypatch.setattr(second_order, "null_directions", lambda facts: list(null))
-    monkeypatch.setattr(second_order, "far", lambda facts: far)
-    monkeypatch.setattr(second_order, "_after_newton_step", lambda facts: "")
-    monkeypatch.setattr(second_order, "witness", lambda facts: None)
+    monkeypatch.setattr(second_order, "null_directions", lambda subject: list(null))
+    monkeypatch.setattr(second_order, "far", lambda subject: far)
+    monkeypatch.setattr(second_order, "_after_newton_step", lambda subject: "")
+    monkeypatch.setattr(second_order, "witness", lambda subject: None)
     return second_order.curvature(spectral(values, **more), guard)
 
 
@@ -178,7 +178,7 @@ def test_what_leaves_the_curvature_undecided_comes_in_order(monkeypatch):
 
 
 def test_the_conditions_hold_after_one_newton_step_too(monkeypatch):
-    facts = spectral([0.5, 2.0], gradient=np.array([1e-9, -4e-9, 0, 0, 0, 0]))
+    subject = spectral([0.5, 2.0], gradient=np.array([1e-9, -4e-9, 0, 0, 0, 0]))
     seen = {}
 
     def gradient(problem, moved):
@@ -189,17 +189,17 @@ def test_the_conditions_hold_after_one_newton_step_too(monkeypatch):
     spectrum = types.SimpleNamespace(eigenvalues=np.array([2e-6, 1.0]), band=1e-6)
     monkeypatch.setattr(hessian, "spectrum", lambda problem, moved: spectrum)
     seen["g"] = np.array([0.0, -1e-8, 0, 0, 0, 0])  # at the tolerance
-    assert second_order._after_newton_step(facts) == ""
+    assert second_order._after_newton_step(subject) == ""
     assert seen["u"] == pytest.approx([-2e-9, 2e-9, 0, 0, 0, 0], abs=1e-20)
     for worse, text in ((-1.2e-8, "1.2e-08"), (np.nan, "nan")):
         seen["g"] = np.array([0.0, worse, 0, 0, 0, 0])
-        assert second_order._after_newton_step(facts) == (
+        assert second_order._after_newton_step(subject) == (
             f"after one Newton step the gradient is {text}"
         )
     seen["g"] = np.zeros(6)
     for least, text in ((1e-6, "1e-06"), (-0.5, "-0.5"), (np.nan, "nan")):
         spectrum.eigenvalues = np.array([least, 1.0])
-        assert second_order._after_newton_step(facts) == (
+        assert second_order._after_newton_step(subject) == (
             f"after one Newton step the least eigenvalue is {text}"
         )
 
@@ -210,15 +210,15 @@ def test_the_conditions_hold_after_one_newton_step_too(monkeypatch):
 def guarded(wrong, **changes):
     """The guard of a file whose Hessian is off by a matrix."""
     problem, u = solved(r=0.1, **changes)
-    facts = Facts(claimed(problem, u))
-    true = facts.hessian
-    facts.__dict__["hessian"] = dataclasses.replace(true, H=true.H + wrong(true))
-    return facts, second_order.finite_differences(facts)
+    subject = TrainingSubject(claimed(problem, u))
+    true = subject.hessian
+    subject.__dict__["hessian"] = dataclasses.replace(true, H=true.H + wrong(true))
+    return subject, second_order.finite_differences(subject)
 
 
 def test_finite_differences_agree_with_the_hessian():
-    facts, line = guarded(lambda found: 0.0 * found.H)
-    largest = np.abs(facts.hessian.eigenvalues).max()
+    subject, line = guarded(lambda found: 0.0 * found.H)
+    largest = np.abs(subject.hessian.eigenvalues).max()
     assert line.bound == pytest.approx(1e-4 * largest, rel=1e-12)
     assert line.verdict is Verdict.OBSERVED
     # second order in the step 1e-5, and rounding of 1e-16/1e-5
@@ -228,8 +228,8 @@ def test_finite_differences_agree_with_the_hessian():
 
 def test_the_guard_looks_along_unit_vectors_and_the_least_eigenvector():
     # wrong along the least eigenvector alone: seen in full there
-    facts, line = guarded(lambda f: 1e-3 * np.outer(f.vectors[:, 0], f.vectors[:, 0]))
-    least = facts.hessian.vectors[:, 0]
+    subject, line = guarded(lambda f: 1e-3 * np.outer(f.vectors[:, 0], f.vectors[:, 0]))
+    least = subject.hessian.vectors[:, 0]
     assert line.measured == pytest.approx(1e-3 * np.abs(least).max(), rel=1e-4)
     # wrong across it alone: seen along the two seeded directions
     rng = np.random.default_rng(20240513)
@@ -240,8 +240,8 @@ def test_the_guard_looks_along_unit_vectors_and_the_least_eigenvector():
         v = found.vectors[:, 1]
         return 1e-2 * np.outer(v, v)
 
-    facts, line = guarded(across)
-    v = facts.hessian.vectors[:, 1]
+    subject, line = guarded(across)
+    v = subject.hessian.vectors[:, 1]
     most = max(np.abs(v @ d * v).max() for d in random)
     assert line.measured == pytest.approx(1e-2 * most, rel=1e-3)
     assert line.verdict is Verdict.INCONCLUSIVE
@@ -249,12 +249,12 @@ def test_the_guard_looks_along_unit_vectors_and_the_least_eigenvector():
 
 def test_the_guard_at_its_limit_and_next_to_kinks():
     problem, u = solved(r=0.1)
-    facts = Facts(claimed(problem, u))
-    line = second_order.finite_differences(facts)
-    facts.__dict__["hessian"] = dataclasses.replace(
-        facts.hessian, eigenvalues=facts.hessian.eigenvalues * line.measured / line.bound
+    subject = TrainingSubject(claimed(problem, u))
+    line = second_order.finite_differences(subject)
+    subject.__dict__["hessian"] = dataclasses.replace(
+        subject.hessian, eigenvalues=subject.hessian.eigenvalues * line.measured / line.bound
     )
-    close = second_order.finite_differences(facts)
+    close = second_order.finite_differences(subject)
     assert close.bound == pytest.approx(line.measured, rel=1e-12)
     relu = types.SimpleNamespace(
         problem=small(activation="relu"), hessian=None,
@@ -265,15 +265,15 @@ def test_the_guard_at_its_limit_and_next_to_kinks():
     assert line.verdict is Verdict.NOT_CHECKED
     assert line.message == "a kink lies within the difference step"
     problem, u = small(activation="relu"), solved()[1]
-    clear = Facts(claimed(problem, u))
+    clear = TrainingSubject(claimed(problem, u))
     clear.__dict__["survey"] = dataclasses.replace(clear.survey, least_preactivation=1e-3)
     assert second_order.finite_differences(clear).verdict is not Verdict.NOT_CHECKED
 
 
 def test_the_inertia_counts_what_the_band_leaves_open():
-    facts = spectral([-2.0, -1.1e-6, -1e-6, 0.0, 1e-6, 3.0])
-    facts.problem = small(depth=3, width=5)  # 3 * 5 * 12 states
-    line = second_order._inertia(facts)
+    subject = spectral([-2.0, -1.1e-6, -1e-6, 0.0, 1e-6, 3.0])
+    subject.problem = small(depth=3, width=5)  # 3 * 5 * 12 states
+    line = second_order._inertia(subject)
     assert line.name == "second_order.inertia"
     assert line.verdict is Verdict.OBSERVED
     assert line.message == (

@@ -13,7 +13,7 @@ from ocp.files import TrainingFile
 from verification.api import verify_content
 from verification.checks import across_depths, dissipativity, turnpike
 from verification.evaluation import alpha, storage
-from verification.evaluation.subject import Facts
+from verification.evaluation.subject import TrainingSubject
 from verification.report import Verdict
 
 DEPTHS = (6, 9, 12)
@@ -82,10 +82,12 @@ def test_idle_layers_after_an_untrained_network_do_not_pass():
 def test_few_or_close_depths_decide_nothing():
     files = grown(1)
     for some in (files[:1] * 3, files[:2], files[1:]):
-        line = across_depths.check_across_depths([Facts(f) for f in some], "abc"[: len(some)])[0]
+        line = across_depths.check_across_depths(
+            [TrainingSubject(f) for f in some], "abc"[: len(some)]
+        )[0]
         assert line.verdict is Verdict.NOT_APPLICABLE
     close = [claimed(*solved(depth=depth, r=1e-3)) for depth in (1, 2, 3)]
-    line = across_depths.check_across_depths([Facts(f) for f in close], "abc")[0]
+    line = across_depths.check_across_depths([TrainingSubject(f) for f in close], "abc")[0]
     assert line.verdict in (Verdict.INCONCLUSIVE, Verdict.FAILED)
 
 
@@ -123,7 +125,7 @@ def test_the_count_bounds_hold_for_random_controls(seed):
         r_ends=0.1,
     )
     content = claimed(problem, containers.random_start(problem, rng, rng.uniform(0, 2)))
-    lines = turnpike.check_turnpike(Facts(content))
+    lines = turnpike.check_turnpike(TrainingSubject(content))
     counts = [e for e in lines if e.name.split(".")[1][:4] in ("tube", "misc", "leve")]
     assert len(counts) == 6
     assert {e.verdict for e in counts} <= {Verdict.PROVED, Verdict.VACUOUS}
@@ -132,23 +134,23 @@ def test_the_count_bounds_hold_for_random_controls(seed):
 
 def test_a_count_bound_fails_where_a_cost_is_left_out(monkeypatch):
     """Broken ingredient: a hundredth of the excess cost makes the theorem's bound false."""
-    facts = Facts(grown(1)[1])
-    monkeypatch.setattr(turnpike, "excess_cost", lambda facts: 1e-2)
-    verdicts = {e.name: e.verdict for e in turnpike.check_turnpike(facts)}
+    subject = TrainingSubject(grown(1)[1])
+    monkeypatch.setattr(turnpike, "excess_cost", lambda subject: 1e-2)
+    verdicts = {e.name: e.verdict for e in turnpike.check_turnpike(subject)}
     assert verdicts["turnpike.tube_1/2"] is Verdict.FAILED
     assert verdicts["turnpike.level_1/2"] is Verdict.FAILED
 
 
 def test_the_counts_themselves():
-    facts = Facts(grown(1)[0])
-    e = turnpike.tube(facts, 0.5)
+    subject = TrainingSubject(grown(1)[0])
+    e = turnpike.tube(subject, 0.5)
     assert e == pytest.approx(0.5 * np.log(9) / np.sqrt(2))
-    outside = (facts.distances[:-1] > e).mean(axis=1)
-    np.testing.assert_allclose(turnpike.off_turnpike(facts, 0.5), outside, atol=1e-15)
+    outside = (subject.distances[:-1] > e).mean(axis=1)
+    np.testing.assert_allclose(turnpike.off_turnpike(subject, 0.5), outside, atol=1e-15)
     # distances: straight from the definition, two classes with C = eye
-    z = facts.survey.final_logits
-    gap = (z[:, 0] - z[:, 1]) - np.where(facts.problem.labels == 0, 1, -1) * np.log(9)
-    np.testing.assert_allclose(facts.distances[-1], np.abs(gap) / np.sqrt(2), atol=1e-12)
+    z = subject.survey.final_logits
+    gap = (z[:, 0] - z[:, 1]) - np.where(subject.problem.labels == 0, 1, -1) * np.log(9)
+    np.testing.assert_allclose(subject.distances[-1], np.abs(gap) / np.sqrt(2), atol=1e-12)
 
 
 def test_a_rate_is_found_and_a_line_is_not_taken_for_one():
@@ -165,16 +167,16 @@ def test_a_rate_is_found_and_a_line_is_not_taken_for_one():
 @pytest.mark.parametrize("n_c", [2, 3])
 def test_slack_fails_for_a_bound_5_percent_too_large(n_c, monkeypatch):
     exact, closed = alpha.two_class, alpha.closed_form
-    facts = Facts(grown(1)[0])
+    subject = TrainingSubject(grown(1)[0])
     if n_c == 3:
         from ocp import datasets
 
         inputs, labels = datasets.blobs(9, 3, seed=1)
         problem = small(inputs=inputs, labels=labels, n_classes=3)
-        facts = Facts(claimed(problem, containers.zeros(problem)))
+        subject = TrainingSubject(claimed(problem, containers.zeros(problem)))
     slacks = lambda: {  # noqa: E731
         e.name: e.verdict
-        for e in (dissipativity.along_trajectory(facts), dissipativity.sampled(facts))
+        for e in (dissipativity.along_trajectory(subject), dissipativity.sampled(subject))
     }
     good = slacks()
     assert good["dissipativity.trajectory"] is good["dissipativity.sampled"] is Verdict.PROVED
@@ -189,30 +191,32 @@ def test_slack_fails_for_a_bound_5_percent_too_large(n_c, monkeypatch):
 
 @pytest.mark.parametrize("scheme", ["euler", "rk4"])
 def test_storage_vanishes_for_the_tight_rate_and_grows_for_one_above_it(scheme, monkeypatch):
-    facts = Facts(claimed(*solved(scheme=scheme)))
-    lines = {e.name.split(".")[1]: e for e in storage.check_storage(facts)}
+    subject = TrainingSubject(claimed(*solved(scheme=scheme)))
+    lines = {e.name.split(".")[1]: e for e in storage.check_storage(subject)}
     assert lines["available_storage"].verdict is Verdict.PROVED
     assert lines["available_storage"].measured <= 1e-9
     assert lines["available_storage_above"].verdict is Verdict.PROVED
     assert lines["required_supply"].measured >= 0
-    model = storage.OneSample(facts.problem, facts.targets)
+    model = storage.OneSample(subject.problem, subject.minimisers)
     idle = 0.05 * model.rate(model.start)
     for N in (1, 5, 20):
-        assert model.collected(1.05, N, optimise=False) == pytest.approx(facts.problem.h * N * idle)
+        assert model.collected(1.05, N, optimise=False) == pytest.approx(
+            subject.problem.h * N * idle
+        )
     # broken: a "tight" rate that is not tight
     tight = alpha.tight
     monkeypatch.setattr(alpha, "tight", lambda *a, **k: 1.05 * tight(*a, **k))
-    lines = {e.name.split(".")[1]: e for e in storage.check_storage(facts)}
+    lines = {e.name.split(".")[1]: e for e in storage.check_storage(subject)}
     assert lines["available_storage"].verdict is Verdict.FAILED
 
 
 def test_storage_refutes_nothing_for_a_rate_below():
-    facts = Facts(claimed(*solved()))
-    model = storage.OneSample(facts.problem, facts.targets)
+    subject = TrainingSubject(claimed(*solved()))
+    model = storage.OneSample(subject.problem, subject.minimisers)
     assert model.collected(0.95, 10, optimise=True) == 0.0
 
 
 def test_the_curvature_of_alpha_is_printed():
-    line = dissipativity.check_dissipativity(Facts(grown(1)[0]))[0]
+    line = dissipativity.check_dissipativity(TrainingSubject(grown(1)[0]))[0]
     assert line.name == "dissipativity.alpha"
     assert line.measured == pytest.approx(2 * 0.9 * 0.1)

@@ -13,18 +13,18 @@ from ocp import datasets, loss
 from ocp.evaluation import rollout
 from verification.checks import turnpike
 from verification.evaluation.alpha import lower_bound
-from verification.evaluation.subject import Facts
+from verification.evaluation.subject import TrainingSubject
 from verification.report import Verdict
 
 
 def facts_of(scale=0.5, **changes):
     problem = small(**changes)
     u = containers.random_start(problem, np.random.default_rng(3), scale)
-    return problem, u, Facts(claimed(problem, u))
+    return problem, u, TrainingSubject(claimed(problem, u))
 
 
-def named(facts):
-    return {line.name: line for line in turnpike.check_turnpike(facts)}
+def named(subject):
+    return {line.name: line for line in turnpike.check_turnpike(subject)}
 
 
 def seen(problem, u):
@@ -47,8 +47,8 @@ THREE = dict(zip(("inputs", "labels"), datasets.blobs(n_samples=9, n_classes=3),
     [{}, {"scheme": "heun"}, {"h": 0.25, "gamma": 3.0, "p_d": 0.8}, THREE | {"n_classes": 3}],
 )
 def test_the_count_bounds(changes):
-    problem, u, facts = facts_of(**changes)
-    lines = named(facts)
+    problem, u, subject = facts_of(**changes)
+    lines = named(subject)
     g, distance, right = seen(problem, u)
     N, n_d, n_c, h = problem.depth, problem.n_samples, problem.n_classes, problem.h
     J = float(rollout.objective(problem, u))
@@ -61,7 +61,7 @@ def test_the_count_bounds(changes):
         e = fraction * boundary
         line = lines[f"turnpike.tube_{text}"]
         off = (distance[:-1] > e).mean(axis=1)
-        assert turnpike.off_turnpike(facts, fraction) == pytest.approx(off)
+        assert turnpike.off_turnpike(subject, fraction) == pytest.approx(off)
         assert line.measured == pytest.approx(off.sum())
         assert line.bound == pytest.approx(J / (w_1 * h * lower_bound(np.array(e), n_c, pi)))
         assert line.verdict is (Verdict.PROVED if line.bound < N else Verdict.VACUOUS)
@@ -99,28 +99,30 @@ def test_the_count_bounds(changes):
 
 
 def test_levels_are_counted_strictly_above():
-    problem, _, facts = facts_of()
+    problem, _, subject = facts_of()
     g_mis = loss.misclassification_threshold(2, problem.p_d)
     cost = np.array([0.5, 0.125, 0.1251, 0.6]) * g_mis
-    facts.__dict__["survey"] = types.SimpleNamespace(layer_cost=cost, objective=1.0)
-    low, high = turnpike._level_counts(facts)
+    subject.__dict__["survey"] = types.SimpleNamespace(layer_cost=cost, objective=1.0)
+    low, high = turnpike._level_counts(subject)
     assert (low.measured, high.measured) == (3, 1)
 
 
 def test_what_no_control_can_avoid_is_taken_from_the_cost():
     # two equal points with different labels: l* > 0
     inputs, labels = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), np.array([0, 1, 1])
-    problem, u, facts = facts_of(inputs=inputs, labels=labels, depth=3, h=0.25, gamma=2.0)
-    least = facts.targets.least
+    problem, u, subject = facts_of(inputs=inputs, labels=labels, depth=3, h=0.25, gamma=2.0)
+    least = subject.minimisers.least
     assert least > 0.1
     J = float(rollout.objective(problem, u))
-    assert turnpike.excess_cost(facts) == pytest.approx(J - (0.25 * 3 + 2.0) * least)
+    assert turnpike.excess_cost(subject) == pytest.approx(J - (0.25 * 3 + 2.0) * least)
     ends = {"trained": ("layers", "readout"), "r_ends": 0.3, "depth": 3, "h": 0.25, "gamma": 2.0}
-    problem, u, facts = facts_of(inputs=inputs, labels=labels, **ends)
+    problem, u, subject = facts_of(inputs=inputs, labels=labels, **ends)
     J = float(rollout.objective(problem, u))
     cost = J - float(rollout.objective(problem.with_(r_ends=0.0), u))
     assert cost > 0
-    assert turnpike.excess_cost(facts) == pytest.approx(J - cost - 2.75 * facts.targets.least)
+    assert turnpike.excess_cost(subject) == pytest.approx(
+        J - cost - 2.75 * subject.minimisers.least
+    )
 
 
 def test_a_unit_that_is_rounding_bounds_nothing():
@@ -130,12 +132,12 @@ def test_a_unit_that_is_rounding_bounds_nothing():
 
 
 def test_samples_without_a_distance_are_outside():
-    facts = facts_of()[2]
-    e = turnpike.tube(facts, 0.5)
+    subject = facts_of()[2]
+    e = turnpike.tube(subject, 0.5)
     distances = np.full((5, 12), e)  # on the tube is inside
     distances[1, :3], distances[2, 0], distances[4] = 1.01 * e, np.nan, 9 * e
-    facts.__dict__["distances"] = distances
-    assert turnpike.off_turnpike(facts, 0.5) == pytest.approx([0, 3 / 12, 1 / 12, 0])
+    subject.__dict__["distances"] = distances
+    assert turnpike.off_turnpike(subject, 0.5) == pytest.approx([0, 3 / 12, 1 / 12, 0])
 
 
 @pytest.mark.parametrize("activation", ["softplus", "sigmoid"])
@@ -150,9 +152,9 @@ def test_where_zero_is_no_equilibrium_nothing_is_counted(activation):
 
 
 def test_states_that_overflow_are_not_counted():
-    facts = facts_of()[2]
-    facts.__dict__["survey"] = types.SimpleNamespace(objective=np.inf)
-    lines = turnpike.check_turnpike(facts)
+    subject = facts_of()[2]
+    subject.__dict__["survey"] = types.SimpleNamespace(objective=np.inf)
+    lines = turnpike.check_turnpike(subject)
     assert [line.name for line in lines] == ["turnpike.counts", "turnpike.one_file"]
     assert {line.message for line in lines} == {"the states are not finite"}
 
@@ -180,15 +182,15 @@ def test_hard_targets_have_no_tubes():
 
 def curve(costs, **more):
     """A file with these data costs, by layer."""
-    facts = facts_of(depth=len(costs) - 1)[2]
+    subject = facts_of(depth=len(costs) - 1)[2]
     survey = types.SimpleNamespace(data_cost=np.array(costs, dtype=float), objective=1.0)
-    facts.__dict__["survey"] = survey
-    return facts
+    subject.__dict__["survey"] = survey
+    return subject
 
 
 def test_the_entry_layer_and_the_arc_at_the_end():
-    facts = curve([3.0, 1.0, 0.3, 0.21, 0.2, 0.204, 0.21])
-    line = turnpike._entry(facts)
+    subject = curve([3.0, 1.0, 0.3, 0.21, 0.2, 0.204, 0.21])
+    line = turnpike._entry(subject)
     assert line.name == "turnpike.one_file"
     assert (line.measured, line.where) == (3.0, "layer 3")
     assert line.verdict is Verdict.OBSERVED
@@ -196,17 +198,17 @@ def test_the_entry_layer_and_the_arc_at_the_end():
         "observed from layer 3 of 6: the data cost stays within 10 % of its final 0.21; one file"
         " proves no turnpike, give three depths"
     )
-    line = turnpike._leaving(facts)
+    line = turnpike._leaving(subject)
     assert line.name == "turnpike.leaving"
     assert line.measured == pytest.approx(0.01)
     assert (line.where, line.verdict) == ("layer 4", Verdict.OBSERVED)
-    facts = curve([3.0, 2.0, 1.0, 0.5])
-    line = turnpike._entry(facts)
+    subject = curve([3.0, 2.0, 1.0, 0.5])
+    line = turnpike._entry(subject)
     assert (line.measured, line.where) == (3.0, "layer 3")
     assert line.message == (
         "no turnpike is seen: the data cost still changes in the last layer of 3"
     )
-    line = turnpike._leaving(facts)
+    line = turnpike._leaving(subject)
     assert line.verdict is Verdict.NOT_APPLICABLE
     assert line.message == "the turnpike is not entered"
 
@@ -281,8 +283,8 @@ def test_an_approach_is_exponential_if_the_rate_is_positive_and_predicts(
 def test_the_rate_is_fitted_up_to_the_entry_or_the_last_layer(monkeypatch):
     asked = []
     monkeypatch.setattr(turnpike, "fit_rate", lambda excess, last: asked.append((excess, last)))
-    facts = curve([3.0, 2.0, 1.0, 1.0, 1.0])
-    turnpike._rate(facts)
+    subject = curve([3.0, 2.0, 1.0, 1.0, 1.0])
+    turnpike._rate(subject)
     turnpike._rate(curve([3.0, 2.0, 1.0, np.nan]))  # never entered: beyond the last
     assert [last for _, last in asked] == [2, 3]
-    assert asked[0][0] == pytest.approx(facts.survey.data_cost - facts.targets.least)
+    assert asked[0][0] == pytest.approx(subject.survey.data_cost - subject.minimisers.least)

@@ -18,9 +18,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..evaluation import layers
-from ..evaluation.subject import Facts
+from ..evaluation.subject import TrainingSubject
 from ..report import Check, Entry, Finding, Verdict, not_applicable
-from .traces import TraceFacts
+from .traces import TraceSubject
 from .turnpike import off_turnpike
 
 NAME = "turnpike.across_depths"
@@ -34,24 +34,24 @@ UNTRAINED = 1e-2
 ROUNDING = 1e-12
 
 
-def check_across_depths(subjects: Sequence[Facts], names: Sequence[str]) -> list[Entry]:
+def check_across_depths(subjects: Sequence[TrainingSubject], names: Sequence[str]) -> list[Entry]:
     """Return the claim on the counts, the values V_N and which files are proved not optimal."""
     different = _difference(subjects, names)
     if different:
         return [not_applicable(NAME, different, "claim")]
-    order = np.argsort([facts.problem.depth for facts in subjects], kind="stable")
+    order = np.argsort([subject.problem.depth for subject in subjects], kind="stable")
     subjects, names = [subjects[i] for i in order], [names[i] for i in order]
     return [_counts(subjects, names), _values(subjects), *_not_optimal(subjects, names)]
 
 
-def _difference(subjects: Sequence[Facts], names: Sequence[str]) -> str:
+def _difference(subjects: Sequence[TrainingSubject], names: Sequence[str]) -> str:
     """Say in what two files differ beside depth and controls, or ""."""
     first = subjects[0].problem
-    for facts, name in zip(subjects[1:], names[1:], strict=True):
+    for subject, name in zip(subjects[1:], names[1:], strict=True):
         for field in dataclasses.fields(first):
             if field.name == "depth" or (field.name == "inputs" and _are_traces(subjects)):
                 continue
-            one, two = getattr(first, field.name), getattr(facts.problem, field.name)
+            one, two = getattr(first, field.name), getattr(subject.problem, field.name)
             end = field.name.partition("_")[0]
             if end in first.trained and end in ("lift", "readout"):
                 continue
@@ -60,24 +60,24 @@ def _difference(subjects: Sequence[Facts], names: Sequence[str]) -> str:
     return ""
 
 
-def _are_traces(subjects: Sequence[Facts]) -> bool:
+def _are_traces(subjects: Sequence[TrainingSubject]) -> bool:
     """Traces hold logits for inputs; these differ from network to network."""
-    return all(isinstance(facts, TraceFacts) for facts in subjects)
+    return all(isinstance(subject, TraceSubject) for subject in subjects)
 
 
-def _counts(subjects: Sequence[Facts], names: Sequence[str]) -> Entry:
-    depths = [facts.problem.depth for facts in subjects]
+def _counts(subjects: Sequence[TrainingSubject], names: Sequence[str]) -> Entry:
+    depths = [subject.problem.depth for subject in subjects]
     if len(set(depths)) < 3 or depths[-1] < 2 * depths[0]:
         why = (
             f"depths {', '.join(map(str, depths))}; wanted three or more, the largest at least"
             " twice the smallest"
         )
         return not_applicable(NAME, why, "claim")
-    for facts in subjects:
-        if facts.targets.applicable or not layers.idles(facts.problem):
-            why = facts.targets.applicable or "u = 0 is no equilibrium"
+    for subject in subjects:
+        if subject.minimisers.applicable or not layers.idles(subject.problem):
+            why = subject.minimisers.applicable or "u = 0 is no equilibrium"
             return not_applicable(NAME, why, "claim")
-    off = np.array([float(off_turnpike(facts, TUBE).sum()) for facts in subjects])
+    off = np.array([float(off_turnpike(subject, TUBE).sum()) for subject in subjects])
     growth = float(off.max() - off[0])
     added = depths[-1] - depths[0]
     listed = ", ".join(f"{c:.2f} (N = {N})" for c, N in zip(off, depths, strict=True))
@@ -93,8 +93,8 @@ def _counts(subjects: Sequence[Facts], names: Sequence[str]) -> Entry:
         return dataclasses.replace(line, undecidable=text)
     unfinished = [
         str(name)
-        for facts, name in zip(subjects, names, strict=True)
-        if not facts.grad_inf_norm <= UNTRAINED * max(1.0, facts.survey.objective)
+        for subject, name in zip(subjects, names, strict=True)
+        if not subject.grad_inf_norm <= UNTRAINED * max(1.0, subject.survey.objective)
     ]
     if ALLOWED < growth < PROPORTIONAL * added:
         text = "the count grows by more than one layer, but by less than half of the added ones"
@@ -105,10 +105,10 @@ def _counts(subjects: Sequence[Facts], names: Sequence[str]) -> Entry:
     return line
 
 
-def _values(subjects: Sequence[Facts]) -> Finding:
+def _values(subjects: Sequence[TrainingSubject]) -> Finding:
     """List V_N (upper bounds: each file is one feasible point)."""
     values = ", ".join(
-        f"{facts.survey.objective:.6g} (N = {facts.problem.depth})" for facts in subjects
+        f"{subject.survey.objective:.6g} (N = {subject.problem.depth})" for subject in subjects
     )
     return Finding(
         name="turnpike.values",
@@ -117,18 +117,18 @@ def _values(subjects: Sequence[Facts]) -> Finding:
     )
 
 
-def _not_optimal(subjects: Sequence[Facts], names: Sequence[str]) -> list[Entry]:
+def _not_optimal(subjects: Sequence[TrainingSubject], names: Sequence[str]) -> list[Entry]:
     """Return one line for each file that another one beats, proved by evaluation."""
     lines: list[Entry] = []
-    for facts, name in zip(subjects, names, strict=True):
+    for subject, name in zip(subjects, names, strict=True):
         best, how = np.inf, ""
         for other, source in zip(subjects, names, strict=True):
-            if other is facts:
+            if other is subject:
                 continue
-            cost, text = _feasible(other, facts.problem.depth)
+            cost, text = _feasible(other, subject.problem.depth)
             if cost < best:
                 best, how = cost, f"{text} {source}"
-        J = facts.survey.objective
+        J = subject.survey.objective
         if J - best > ROUNDING * max(1.0, abs(J)):
             lines.append(
                 Finding(
@@ -153,13 +153,13 @@ def _not_optimal(subjects: Sequence[Facts], names: Sequence[str]) -> list[Entry]
     return lines
 
 
-def _feasible(facts: Facts, depth: int) -> tuple[float, str]:
+def _feasible(subject: TrainingSubject, depth: int) -> tuple[float, str]:
     """Cost at `depth` of this file with idle layers appended, cropped, or as it is."""
-    problem, found = facts.problem, facts.survey
+    problem, found = subject.problem, subject.survey
     m = depth - problem.depth
     if m >= 0:
-        if m and (isinstance(facts, TraceFacts) or not layers.idles(problem)):
+        if m and (isinstance(subject, TraceSubject) or not layers.idles(problem)):
             return np.inf, ""
         idle = m * problem.h * problem.beta * float(found.data_cost[-1])
         return found.objective + idle, f"{m} idle layers after" if m else "the controls of"
-    return found.objective + layers.cropped_change(facts, depth), f"the first {depth} layers of"
+    return found.objective + layers.cropped_change(subject, depth), f"the first {depth} layers of"

@@ -236,12 +236,12 @@ def entries(found: Certificate) -> tuple[Entry, ...]:
 def _attempt(problem: Problem, u: np.ndarray, bits: int, say: Progress):
     """One precision: return (certificate, whether more bits might help)."""
     model, stored = ball_model(problem), balls.exact(u)
-    facts: dict = {"bits": bits}
-    undecided = lambda reason: Certificate(outcome=Outcome.UNDECIDED, reason=reason, **facts)  # noqa: E731
+    found: dict = {"bits": bits}
+    undecided = lambda reason: Certificate(outcome=Outcome.UNDECIDED, reason=reason, **found)  # noqa: E731
     part = lambda what: lambda done: say(f"certificate: {what}, {done:.0%}")  # noqa: E731
     g, H = gradient_and_hessian(model, stored, part("Hessian"))
-    facts["grad_lower"], facts["grad_upper"] = _gradient_bounds(g)
-    if not math.isfinite(facts["grad_upper"]) or not np.isfinite(balls.nearest(H)).all():
+    found["grad_lower"], found["grad_upper"] = _gradient_bounds(g)
+    if not math.isfinite(found["grad_upper"]) or not np.isfinite(balls.nearest(H)).all():
         return undecided("the ball of the gradient or of the Hessian is unbounded"), False
     centre, reason = polish(model, stored, H, bits)
     if reason:
@@ -252,7 +252,7 @@ def _attempt(problem: Problem, u: np.ndarray, bits: int, say: Progress):
     if B is None:
         return undecided("the Hessian is singular"), False
     rough = balls.nearest(H)
-    facts["dominance"] = gershgorin(H, rough)
+    found["dominance"] = gershgorin(H, rough)
     newton = balls.magnitude(balls.matmul(B, g[:, None])[:, 0])
     defect = defect_of(B, H)
     if not defect.sum(axis=1).max() < 0.5:
@@ -262,22 +262,22 @@ def _attempt(problem: Problem, u: np.ndarray, bits: int, say: Progress):
     if box is None:
         return undecided("no box was found on which I - B H contracts"), True
     w, tau, rho, H_box = box
-    facts["rho"] = rho
-    facts["radius"], facts["radius_max"] = float(tau * w.min()), float(tau * w.max())
+    found["rho"] = rho
+    found["radius"], found["radius_max"] = float(tau * w.min()), float(tau * w.max())
     error = error_bound(newton, rho, w)
     moved = balls.magnitude(stored - centre) + error
     largest = float(moved.max())
-    facts["distance"] = largest * UP
+    found["distance"] = largest * UP
     # relative to the largest: squares of small distances would underflow to 0
-    facts["distance_2"] = largest * float(np.linalg.norm(moved / largest)) * UP
-    if not facts["dominance"] > 0:
+    found["distance_2"] = largest * float(np.linalg.norm(moved / largest)) * UP
+    if not found["dominance"] > 0:
         direction = scipy.linalg.eigh(rough, subset_by_index=[0, 0])[1][:, 0]
-        return _saddle(H_box, direction, facts, undecided), False
+        return _saddle(H_box, direction, found, undecided), False
     J = objective(model, balls.ball(centre, error))
-    facts["objective_lower"], facts["objective_upper"] = balls.lower(J), balls.upper(J)
-    facts["objective_digits"] = J.str(25)
-    facts["min_curvature"] = curvature_bound(balls.magnitude(B), rho, w)
-    return Certificate(outcome=Outcome.MINIMUM, **facts), False
+    found["objective_lower"], found["objective_upper"] = balls.lower(J), balls.upper(J)
+    found["objective_digits"] = J.str(25)
+    found["min_curvature"] = curvature_bound(balls.magnitude(B), rho, w)
+    return Certificate(outcome=Outcome.MINIMUM, **found), False
 
 
 def _flattest(problem: Problem, rough: np.ndarray) -> tuple[float, str]:
@@ -292,12 +292,12 @@ def _flattest(problem: Problem, rough: np.ndarray) -> tuple[float, str]:
     return float(np.abs(values[at]) / np.abs(values).max()), sentence
 
 
-def _saddle(H, direction: np.ndarray, facts: dict, undecided) -> Certificate:
+def _saddle(H, direction: np.ndarray, found: dict, undecided) -> Certificate:
     """Prove w'Hw < 0 on the whole box, or say that the definiteness is open."""
     w = balls.exact(direction)
     curvature = balls.upper((w * balls.matmul(H, w[:, None])[:, 0]).sum())
     if curvature < 0:
-        return Certificate(outcome=Outcome.SADDLE, curvature_witness=curvature, **facts)
+        return Certificate(outcome=Outcome.SADDLE, curvature_witness=curvature, **found)
     return undecided(
         "a unique stationary point is proved, but not that its Hessian is positive definite"
     )

@@ -14,20 +14,20 @@ import numpy as np
 
 from ..evaluation import layers
 from ..evaluation.layers import entry_layer
-from ..evaluation.subject import Facts
+from ..evaluation.subject import TrainingSubject
 from ..report import Entry, Finding, Verdict, not_applicable, theorem
 
 #: agreement of a formula with an evaluation, relative to J
 AGREEMENT = 1e-10
 
 
-def check_depth(facts: Facts) -> list[Entry]:
+def check_depth(subject: TrainingSubject) -> list[Entry]:
     """Return depth used, the effect of idling and cropping there, logits, flips, margins."""
-    problem = facts.problem
-    J, N = facts.survey.objective, problem.depth
+    problem = subject.problem
+    J, N = subject.survey.objective, problem.depth
     if not math.isfinite(J):
         return [not_applicable("depth.used", "the objective is not finite")]
-    k = layers.depth_used(facts)
+    k = layers.depth_used(subject)
     lines: list[Entry] = [
         Finding(
             name="depth.used",
@@ -36,19 +36,19 @@ def check_depth(facts: Facts) -> list[Entry]:
             bound=float(N),
             where=f"layer {k}",
             message=f"idling from layer {k} of {N} changes J by at most"
-            f" {layers.TOLERANCE:.0%} and flips nothing; the entry layer is {entry_layer(facts)}",
+            f" {layers.TOLERANCE:.0%} and flips nothing; the entry layer is {entry_layer(subject)}",
         )
     ]
-    idled, cropped = layers.idled_and_cropped_objectives(facts, k)
+    idled, cropped = layers.idled_and_cropped_objectives(subject, k)
     if layers.idles(problem):
-        lines.append(_effect("idled", layers.idled_change(facts, k), idled, J, k))
+        lines.append(_effect("idled", layers.idled_change(subject, k), idled, J, k))
     else:
         lines.append(not_applicable("depth.idled", "u = 0 moves the states"))
     if k >= 1:
-        lines.append(_effect("cropped", layers.cropped_change(facts, k), cropped, J, k))
+        lines.append(_effect("cropped", layers.cropped_change(subject, k), cropped, J, k))
     else:
         lines.append(not_applicable("depth.cropped", "a network needs one layer"))
-    return [*lines, *_predictions(facts, k)]
+    return [*lines, *_predictions(subject, k)]
 
 
 def _effect(what: str, change: float, evaluated: float, J: float, k: int) -> Finding:
@@ -63,14 +63,14 @@ def _effect(what: str, change: float, evaluated: float, J: float, k: int) -> Fin
     )
 
 
-def _predictions(facts: Facts, k: int) -> list[Entry]:
+def _predictions(subject: TrainingSubject, k: int) -> list[Entry]:
     """Change of logits, flips, and samples that cannot have flipped by their margins."""
-    z, after = facts.survey.final_logits, layers.logits_at(facts, k)
+    z, after = subject.survey.final_logits, layers.logits_at(subject, k)
     change = np.abs(after - z).max(axis=1)
     ordered = np.sort(z, axis=1)
     margin = ordered[:, -1] - ordered[:, -2]
     safe = margin > 2 * change
-    flipped = layers.flips(z, after, facts.problem.labels)
+    flipped = layers.flips(z, after, subject.problem.labels)
     worst, n_d = int(change.argmax()), len(z)
     broken = int((safe & flipped).sum())
     return [

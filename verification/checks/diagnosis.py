@@ -9,7 +9,7 @@ from ocp.controls import describe
 
 from ..evaluation import states
 from ..evaluation.layers import depth_used, entry_layer
-from ..evaluation.subject import Facts
+from ..evaluation.subject import TrainingSubject
 from ..report import Entry, Finding, Verdict
 from .first_order import kink_reason
 
@@ -21,7 +21,7 @@ HEAVY_TERMINAL = 100.0
 SHOWN = 8
 
 
-def check_diagnosis(facts: Facts) -> list[Entry]:
+def check_diagnosis(subject: TrainingSubject) -> list[Entry]:
     """Return one line for each signature found; one line that says so if there is none."""
     found = [
         line
@@ -35,7 +35,7 @@ def check_diagnosis(facts: Facts) -> list[Entry]:
             _depth,
             _laggards,
         )
-        for line in signature(facts)
+        for line in signature(subject)
     ]
     if found:
         return found
@@ -52,8 +52,8 @@ def _line(name: str, message: str, measured: float = float("nan"), where: str = 
     )
 
 
-def _soft_target(facts: Facts) -> list[Entry]:
-    p, n_c = facts.problem.p_d, facts.problem.n_classes
+def _soft_target(subject: TrainingSubject) -> list[Entry]:
+    p, n_c = subject.problem.p_d, subject.problem.n_classes
     if p > NEAR_ONE:
         text = "p_d is so near 1 that the pull towards the minimisers vanishes; lower it, to .9 say"
         return [_line("p_d_near_one", text, p)]
@@ -63,10 +63,10 @@ def _soft_target(facts: Facts) -> list[Entry]:
     return []
 
 
-def _balance(facts: Facts) -> list[Entry]:
-    problem, found = facts.problem, facts.survey
-    decay = problem.h * float(states.regularisation(problem, facts.controls).sum())
-    data = found.objective - decay - states.ends_cost(problem, facts.controls)
+def _balance(subject: TrainingSubject) -> list[Entry]:
+    problem, found = subject.problem, subject.survey
+    decay = problem.h * float(states.regularisation(problem, subject.controls).sum())
+    data = found.objective - decay - states.ends_cost(problem, subject.controls)
     lines: list[Entry] = []
     wrong = float((~found.right[-1]).mean())
     idle = problem.gamma + problem.h * problem.depth * problem.beta
@@ -74,8 +74,8 @@ def _balance(facts: Facts) -> list[Entry]:
     if decay < 0.01 * data and data > 0.5 * uniform and problem.r > 0 and wrong > WRONG:
         text = "controls hardly move the samples and cost next to nothing: lower r, or start away"
         lines.append(_line("r_too_large", f"{text} from u = 0", decay / max(data, 1e-300)))
-    elif wrong > WRONG and problem.r > 0 and _settled(facts):
-        k = entry_layer(facts)
+    elif wrong > WRONG and problem.r > 0 and _settled(subject):
+        k = entry_layer(subject)
         text = (
             "samples stay wrong though the data cost has settled and layers are left over: moving"
         )
@@ -93,17 +93,17 @@ def _balance(facts: Facts) -> list[Entry]:
     return lines
 
 
-def _settled(facts: Facts) -> bool:
+def _settled(subject: TrainingSubject) -> bool:
     """Whether a stationary file has its data cost settled before the last layers, and some idle."""
-    if facts.problem.beta == 0 or not facts.grad_inf_norm <= facts.tolerance:
+    if subject.problem.beta == 0 or not subject.grad_inf_norm <= subject.tolerance:
         return False
-    depth = facts.problem.depth
-    return entry_layer(facts) <= SETTLED * depth and depth_used(facts) < depth
+    depth = subject.problem.depth
+    return entry_layer(subject) <= SETTLED * depth and depth_used(subject) < depth
 
 
-def _trapped(facts: Facts) -> list[Entry]:
+def _trapped(subject: TrainingSubject) -> list[Entry]:
     """b = 0 under odd activations, and coordinates that nothing enters or leaves."""
-    problem, u = facts.problem, facts.controls
+    problem, u = subject.problem, subject.controls
     lines: list[Entry] = []
     if problem.sigma.odd and not u.b.any():
         text = "b = 0 in every layer is invariant under gradient steps: start with b away from 0"
@@ -129,34 +129,34 @@ def _trapped(facts: Facts) -> list[Entry]:
     return lines
 
 
-def _convergence(facts: Facts) -> list[Entry]:
-    norm = facts.grad_inf_norm
-    if norm <= facts.tolerance:
+def _convergence(subject: TrainingSubject) -> list[Entry]:
+    norm = subject.grad_inf_norm
+    if norm <= subject.tolerance:
         return []
     lines: list[Entry] = []
-    if kink_reason(facts):
-        text = f"{kink_reason(facts)}: train softplus of growing sharpness instead of relu"
+    if kink_reason(subject):
+        text = f"{kink_reason(subject)}: train softplus of growing sharpness instead of relu"
         lines = [_line("kinks", text, norm)]
         # among the many pre-activations of a large file some are always near a kink
-        if not facts.too_large or facts.kink_descent is None:
+        if not subject.too_large or subject.kink_descent is None:
             return lines
     if not np.isfinite(norm):
         text = "states or controls overflow: lower h or the controls"
         return [*lines, _line("not_finite", text, norm)]
-    where = describe(facts.problem, int(np.abs(facts.gradient).argmax()))
-    if facts.content.float32:
+    where = describe(subject.problem, int(np.abs(subject.gradient).argmax()))
+    if subject.content.float32:
         text = "stored in single precision: export float64, then polish"
     else:
-        text = f"{norm / facts.tolerance:.1g} times the tolerance: training stopped early; polish"
-    weight = facts.problem.h * facts.problem.r
+        text = f"{norm / subject.tolerance:.1g} times the tolerance: training stopped early; polish"
+    weight = subject.problem.h * subject.problem.r
     share = norm / weight if weight > 0 else float("nan")
     note = f" (dJ/du holds h r u: decoupled weight decay ends elsewhere; |g|/(h r) = {share:.2g})"
     return [*lines, _line("not_converged", text + note, norm, where)]
 
 
-def _sensitivities(facts: Facts) -> list[Entry]:
+def _sensitivities(subject: TrainingSubject) -> list[Entry]:
     """Costate norms by layer: the ratio of the first to the last."""
-    norm = facts.costate_norms
+    norm = subject.costate_norms
     top = norm.max()
     if not np.isfinite(top) or top == 0:
         return []
@@ -166,16 +166,16 @@ def _sensitivities(facts: Facts) -> list[Entry]:
         text = "costates vanish towards the first layers: they cannot learn; lower h or |A|"
         return [_line("vanishing", text, float(norm[low] / top), f"layer {low}")]
     growth = norm[0] / max(norm[-1], 1e-300)
-    if facts.problem.beta == 0 and growth > 1 / VANISHING:
+    if subject.problem.beta == 0 and growth > 1 / VANISHING:
         text = "costates explode towards the first layers; lower h or |A|, raise r"
         return [_line("exploding", text, float(growth), "layer 0")]
     return []
 
 
-def _saturation(facts: Facts) -> list[Entry]:
-    share = facts.survey.saturated
+def _saturation(subject: TrainingSubject) -> list[Entry]:
+    share = subject.survey.saturated
     if (
-        facts.problem.activation in ("identity", "relu", "leaky_relu")
+        subject.problem.activation in ("identity", "relu", "leaky_relu")
         or not share.max() > SATURATED
     ):
         return []
@@ -184,22 +184,22 @@ def _saturation(facts: Facts) -> list[Entry]:
     return [_line("saturated", text, float(share[k]), f"layer {k}")]
 
 
-def _depth(facts: Facts) -> list[Entry]:
-    problem, right = facts.problem, facts.survey.right
-    if not np.isfinite(facts.survey.objective):
+def _depth(subject: TrainingSubject) -> list[Entry]:
+    problem, right = subject.problem, subject.survey.right
+    if not np.isfinite(subject.survey.objective):
         return []
-    k = entry_layer(facts)
+    k = entry_layer(subject)
     wrong = int((~right[-1]).sum())
-    if k >= problem.depth or (wrong and depth_used(facts) >= problem.depth):
+    if k >= problem.depth or (wrong and depth_used(subject) >= problem.depth):
         text = f"no turnpike is reached in {problem.depth} layers, {wrong} samples are wrong at the"
         return [_line("depth_too_small", f"{text} end: grow the depth", float(k), f"layer {k}")]
     return []
 
 
-def _laggards(facts: Facts) -> list[Entry]:
+def _laggards(subject: TrainingSubject) -> list[Entry]:
     """Samples that are wrong or far from their minimiser when most others have arrived."""
-    g = facts.survey.g[-1]
-    n_c, p_d = facts.problem.n_classes, facts.problem.p_d
+    g = subject.survey.g[-1]
+    n_c, p_d = subject.problem.n_classes, subject.problem.p_d
     late = np.flatnonzero(g >= loss.misclassification_threshold(n_c, p_d))
     if not len(late) or len(late) > 0.5 * len(g):
         return []

@@ -19,7 +19,7 @@ from ocp.problem import SCHEMES
 from ..evaluation import storage
 from ..evaluation.minimisers import log_mean_exp
 from ..evaluation.states import batches, logits, propagate
-from ..evaluation.subject import Facts
+from ..evaluation.subject import TrainingSubject
 from ..report import (
     Entry,
     Finding,
@@ -43,40 +43,40 @@ NAMES = (
 )
 
 
-def why_not(facts: Facts) -> str:
+def why_not(subject: TrainingSubject) -> str:
     """Why dissipativity is not a statement about this file, or ""."""
-    problem = facts.problem
-    if facts.targets.applicable:
-        return facts.targets.applicable
+    problem = subject.problem
+    if subject.minimisers.applicable:
+        return subject.minimisers.applicable
     if problem.beta == 0:
         return "beta = 0: the layers carry no data cost"
     if problem.block == "single" and not problem.sigma.zero_at_zero:
         return f"{problem.activation} unshifted is not 0 at 0: u = 0 is no equilibrium"
-    if not math.isfinite(facts.survey.objective):
+    if not math.isfinite(subject.survey.objective):
         return "the states are not finite"
     return ""
 
 
-def check_dissipativity(facts: Facts) -> list[Entry]:
+def check_dissipativity(subject: TrainingSubject) -> list[Entry]:
     """Return the three lines on the slack, the constant, and the storages."""
-    reason = why_not(facts)
+    reason = why_not(subject)
     if reason:
         return [not_applicable(name, reason) for name in NAMES]
     return [
-        _constant(facts),
-        along_trajectory(facts),
-        sampled(facts),
-        *_certified(facts),
-        *storage.check_storage(facts),
+        _constant(subject),
+        along_trajectory(subject),
+        sampled(subject),
+        *_certified(subject),
+        *storage.check_storage(subject),
     ]
 
 
-def _constant(facts: Facts) -> Finding:
-    targets, n_c = facts.targets, facts.problem.n_classes
-    eps = float(targets.softmax.min())
-    exact = n_c == 2 and targets.full_rank
+def _constant(subject: TrainingSubject) -> Finding:
+    minimisers, n_c = subject.minimisers, subject.problem.n_classes
+    eps = float(minimisers.softmax.min())
+    exact = n_c == 2 and minimisers.full_rank
     form = "log(p + (1-p) e^(-sqrt2 s)) + (1-p) sqrt2 s" if exact else "(eps/rho) phi(sqrt(rho) s)"
-    curvature = float(targets.softmax.max() * eps * 2) if exact else eps
+    curvature = float(minimisers.softmax.max() * eps * 2) if exact else eps
     return Finding(
         name="dissipativity.alpha",
         verdict=Verdict.PROVED,
@@ -86,18 +86,18 @@ def _constant(facts: Facts) -> Finding:
     )
 
 
-def along_trajectory(facts: Facts) -> Finding:
+def along_trajectory(subject: TrainingSubject) -> Finding:
     """(a) least slack over all layers, stages and samples."""
-    problem, targets = facts.problem, facts.targets
+    problem, minimisers = subject.problem, subject.minimisers
     worst, where, allowed = math.inf, "", 0.0
-    kept = facts.survey.logits if len(SCHEMES[problem.scheme][0]) == 1 else None
+    kept = subject.survey.logits if len(SCHEMES[problem.scheme][0]) == 1 else None
     for batch in batches(problem, copies=2):
         if kept is None:
-            run = propagate(problem, facts.controls, batch)
-            z = logits(problem, facts.controls, run.Y)
+            run = propagate(problem, subject.controls, batch)
+            z = logits(problem, subject.controls, run.Y)
         else:  # euler: the only stage point is x_k
             z = kept[:-1, None, batch.rows]
-        slack, size = _slack(targets, z, batch.rows)
+        slack, size = _slack(minimisers, z, batch.rows)
         k, s, i = np.unravel_index(np.nanargmin(slack), slack.shape)
         allowed = max(allowed, ROUNDING * size)
         if np.isnan(slack).any():
@@ -118,15 +118,15 @@ def along_trajectory(facts: Facts) -> Finding:
     )
 
 
-def along_trace(facts: Facts) -> list[Entry]:
+def along_trace(subject: TrainingSubject) -> list[Entry]:
     """The slack of a stage trace, whose states are its logits."""
-    reason = why_not(facts)
+    reason = why_not(subject)
     if reason:
         return [not_applicable("dissipativity", reason)]
-    slack, size = _slack(facts.targets, facts.content.logits, slice(None))
+    slack, size = _slack(subject.minimisers, subject.content.logits, slice(None))
     k, i = np.unravel_index(slack.argmin(), slack.shape)
     return [
-        _constant(facts),
+        _constant(subject),
         theorem(
             NAMES[0],
             -float(slack[k, i]),
@@ -138,37 +138,37 @@ def along_trace(facts: Facts) -> list[Entry]:
     ]
 
 
-def _slack(targets, z: np.ndarray, rows) -> tuple[np.ndarray, float]:
+def _slack(minimisers, z: np.ndarray, rows) -> tuple[np.ndarray, float]:
     """(g - g*) - alpha(dist_z) for each sample, and the size that rounding is relative to."""
-    distance = np.linalg.norm(targets.offset(z, rows), axis=-1)
-    slack = targets.excess(z, rows) - targets.alpha(distance, rows)
+    distance = np.linalg.norm(minimisers.offset(z, rows), axis=-1)
+    slack = minimisers.excess(z, rows) - minimisers.alpha(distance, rows)
     return slack, float(1.0 + distance.max())
 
 
-def sampled(facts: Facts) -> Finding:
+def sampled(subject: TrainingSubject) -> Finding:
     """(b) seeded logits around the minimisers, near to far, and along adversarial directions."""
-    targets, n_c = facts.targets, facts.problem.n_classes
+    minimisers, n_c = subject.minimisers, subject.problem.n_classes
     rng = np.random.default_rng(SEED)
-    kinds = len(targets.target)
+    kinds = len(minimisers.target)
     worst, count, where, allowed = math.inf, 0, "", 0.0
-    left = np.linalg.svd(targets.PC, full_matrices=False)[0][:, : targets.rank]
+    left = np.linalg.svd(minimisers.PC, full_matrices=False)[0][:, : minimisers.rank]
     for kind in range(min(kinds, 100)):
         m = max(100, SAMPLES // min(kinds, 100))
         random = rng.standard_normal((m, n_c))
         # adversarial: few logits move together, the likely class up, one unlikely class down
         pattern = (rng.random((m, n_c)) < rng.random((m, 1))) * 2.0 - 1.0
         top = np.zeros((m, n_c))
-        top[:, targets.softmax[kind].argmax()] = 1.0
+        top[:, minimisers.softmax[kind].argmax()] = 1.0
         top[np.arange(m), rng.integers(0, n_c, m)] -= rng.random(m)
         for directions in (random, pattern, top):
             v = directions - directions.mean(axis=1, keepdims=True)
-            if not targets.full_rank:
+            if not minimisers.full_rank:
                 v = v @ left @ left.T  # what the readout can reach
             length = np.linalg.norm(v, axis=1, keepdims=True)
             v = v[length[:, 0] > 1e-9] / length[length[:, 0] > 1e-9]
             v = v * 10.0 ** rng.uniform(-4, 3, (len(v), 1))
-            pi, distance = targets.softmax[kind], np.linalg.norm(v, axis=1)
-            slack = log_mean_exp(v, pi) - targets.bound(distance, kind)
+            pi, distance = minimisers.softmax[kind], np.linalg.norm(v, axis=1)
+            slack = log_mean_exp(v, pi) - minimisers.bound(distance, kind)
             allowance = ROUNDING * (1.0 + distance)
             count += len(slack)
             i = int((slack / allowance).argmin())
@@ -186,14 +186,14 @@ def sampled(facts: Facts) -> Finding:
     )
 
 
-def _certified(facts: Facts) -> list[Entry]:
+def _certified(subject: TrainingSubject) -> list[Entry]:
     """(c) the tight alpha in ball arithmetic, on demand."""
-    if not facts.certify:
+    if not subject.certify:
         return [not_checked(NAMES[2], "asked for with --certify")]
-    if not facts.targets.full_rank or facts.targets.conflicts:
+    if not subject.minimisers.full_rank or subject.minimisers.conflicts:
         return [not_applicable(NAMES[2], "the certified form is that of the plain soft target")]
     try:
         from ..balls.alpha import check_alpha
     except ModuleNotFoundError as error:
         return [not_checked(NAMES[2], f"not available: {error}")]
-    return list(check_alpha(facts.content))
+    return list(check_alpha(subject.content))

@@ -13,7 +13,7 @@ from ocp.controls import describe, flatten, layer_size
 
 from ..evaluation.adjoint import adjoint_rhs, decay
 from ..evaluation.states import batches, propagate
-from ..evaluation.subject import Facts
+from ..evaluation.subject import TrainingSubject
 from ..report import Check, Entry, Finding, Verdict, not_applicable, not_checked
 
 #: a stored costate must agree to this share of its largest entry whatever the tolerance
@@ -28,19 +28,19 @@ UNBALANCED = 1e-2
 ROUNDED = 1e-12
 
 
-def check_first_order(facts: Facts) -> list[Entry]:
+def check_first_order(subject: TrainingSubject) -> list[Entry]:
     """Return stationarity, its scaled form, the Newton distance and the stored costate's lines."""
     return [
-        stationarity(facts),
-        scaled_stationarity(facts),
-        newton_distance(facts),
-        *stored_costate(facts),
+        stationarity(subject),
+        scaled_stationarity(subject),
+        newton_distance(subject),
+        *stored_costate(subject),
     ]
 
 
-def stationarity(facts: Facts) -> Check:
+def stationarity(subject: TrainingSubject) -> Check:
     """max |dJ/du| <= tol at the rolled-out states; on kinks undecided unless J is seen to fall."""
-    name, norm, tolerance = "first_order.gradient", facts.grad_inf_norm, facts.tolerance
+    name, norm, tolerance = "first_order.gradient", subject.grad_inf_norm, subject.tolerance
     if not np.isfinite(norm):
         return Check(
             name=name,
@@ -48,11 +48,11 @@ def stationarity(facts: Facts) -> Check:
             bound=tolerance,
             message="the gradient is not finite: states or controls leave the floating-point range",
         )
-    where = describe(facts.problem, int(np.abs(facts.gradient).argmax()))
-    reason = kink_reason(facts)
+    where = describe(subject.problem, int(np.abs(subject.gradient).argmax()))
+    reason = kink_reason(subject)
     if not reason:
         return Check(name=name, measured=norm, bound=tolerance, where=where)
-    found = facts.kink_descent
+    found = subject.kink_descent
     if found is None:
         text = f"{reason}; no descent found by evaluating J"
         return Check(name=name, measured=norm, bound=tolerance, where=where, undecidable=text)
@@ -60,25 +60,25 @@ def stationarity(facts: Facts) -> Check:
         name=name,
         measured=found.rate,
         bound=tolerance,
-        where=describe(facts.problem, int(np.abs(found.step).argmax())),
+        where=describe(subject.problem, int(np.abs(found.step).argmax())),
         message=f"{reason}; J falls by {found.decrease:.2e} along a step of length"
         f" {np.linalg.norm(found.step):.1e}, evaluated (measured: decrease per unit of |step|_1)",
     )
 
 
-def kink_reason(facts: Facts) -> str:
+def kink_reason(subject: TrainingSubject) -> str:
     """Why first-order conditions do not decide: pre-activations on kinks of relu, leaky_relu."""
-    count, where = facts.kinks
-    if facts.problem.activation not in activations.KINKED or not count:
+    count, where = subject.kinks
+    if subject.problem.activation not in activations.KINKED or not count:
         return ""
     return f"{count} pre-activations on kinks, first at {where}"
 
 
-def scaled_stationarity(facts: Facts) -> Finding:
+def scaled_stationarity(subject: TrainingSubject) -> Finding:
     """Report |g_k| / (|decay part| + |data part|) of the worst layer."""
     name = "first_order.scaled"
-    groups = layer_groups(facts)
-    parts = [facts.gradient, decay(facts.problem, facts.controls), facts.data_gradient]
+    groups = layer_groups(subject)
+    parts = [subject.gradient, decay(subject.problem, subject.controls), subject.data_gradient]
     whole, quadratic, data = (
         np.array([np.linalg.norm(part[group]) for _, group in groups]) for part in parts
     )
@@ -99,43 +99,43 @@ def scaled_stationarity(facts: Facts) -> Finding:
     )
 
 
-def layer_groups(facts: Facts) -> list[tuple[str, slice]]:
+def layer_groups(subject: TrainingSubject) -> list[tuple[str, slice]]:
     """Return the flat order in groups: every layer, then the trained ends together."""
-    size, depth = layer_size(facts.problem), facts.problem.depth
+    size, depth = layer_size(subject.problem), subject.problem.depth
     groups = [(f"layer {k}", slice(k * size, (k + 1) * size)) for k in range(depth)]
-    if facts.problem.n_decision > depth * size:
-        groups.append(("trained ends", slice(depth * size, facts.problem.n_decision)))
+    if subject.problem.n_decision > depth * size:
+        groups.append(("trained ends", slice(depth * size, subject.problem.n_decision)))
     return groups
 
 
-def newton_distance(facts: Facts) -> Entry:
+def newton_distance(subject: TrainingSubject) -> Entry:
     """Report |H^-1 g|_inf: how far the nearest stationary point is, to first order.
 
     The tolerance on the gradient is absolute: tiny cost weights meet it anywhere.  A point within
     the tolerance whose Newton step is of the size of its controls is left undecided by this line.
     """
     name = NEWTON_DISTANCE
-    if kink_reason(facts):
-        return not_applicable(name, f"no Hessian: {kink_reason(facts)}")
-    if not np.isfinite(facts.grad_inf_norm):
+    if kink_reason(subject):
+        return not_applicable(name, f"no Hessian: {kink_reason(subject)}")
+    if not np.isfinite(subject.grad_inf_norm):
         return not_applicable(name, "the gradient is not finite")
-    near = facts.grad_inf_norm <= facts.tolerance
-    if facts.too_large:
-        share = unbalanced(facts)
+    near = subject.grad_inf_norm <= subject.tolerance
+    if subject.too_large:
+        share = unbalanced(subject)
         if near and share > UNBALANCED:
             why = "the gradient is within the tolerance, but its terms do not cancel"
             return Check(name=name, measured=share, bound=UNBALANCED, undecidable=why)
-        return not_checked(name, facts.too_large)
-    step, singular = newton_step(facts)
+        return not_checked(name, subject.too_large)
+    step, singular = newton_step(subject)
     at = int(np.abs(step).argmax())
-    measured, where = float(np.abs(step[at])), describe(facts.problem, at)
-    if near and far(facts):
+    measured, where = float(np.abs(step[at])), describe(subject.problem, at)
+    if near and far(subject):
         return Check(
             name=name,
             measured=measured,
-            bound=nearby(facts),
+            bound=nearby(subject),
             where=where,
-            undecidable=far(facts),
+            undecidable=far(subject),
             message="cost weights so small that the absolute tolerance says little: polish the"
             " file, or give a smaller --tol",
         )
@@ -152,46 +152,46 @@ def newton_distance(facts: Facts) -> Entry:
     )
 
 
-def newton_step(facts: Facts) -> tuple[np.ndarray, int]:
+def newton_step(subject: TrainingSubject) -> tuple[np.ndarray, int]:
     """H^-1 g in the directions whose curvature is known, (d,), and the number of the others."""
-    found = facts.hessian
+    found = subject.hessian
     known = np.abs(found.eigenvalues) > found.band
     vectors, values = found.vectors[:, known], found.eigenvalues[known]
-    return vectors @ ((vectors.T @ facts.gradient) / values), int((~known).sum())
+    return vectors @ ((vectors.T @ subject.gradient) / values), int((~known).sum())
 
 
-def nearby(facts: Facts) -> float:
+def nearby(subject: TrainingSubject) -> float:
     """Largest Newton step of a point that is said to be near a stationary one."""
-    return NEARBY * max(1.0, float(np.abs(flatten(facts.controls)).max()))
+    return NEARBY * max(1.0, float(np.abs(flatten(subject.controls)).max()))
 
 
-def far(facts: Facts) -> str:
+def far(subject: TrainingSubject) -> str:
     """Why the point is not near a stationary one whatever its gradient, or ""."""
-    length = float(np.abs(newton_step(facts)[0]).max(initial=0.0))
-    if length <= nearby(facts):
+    length = float(np.abs(newton_step(subject)[0]).max(initial=0.0))
+    if length <= nearby(subject):
         return ""
-    return f"one Newton step moves the controls by {length:.2g}, more than {nearby(facts):.2g}"
+    return f"one Newton step moves the controls by {length:.2g}, more than {nearby(subject):.2g}"
 
 
-def unbalanced(facts: Facts) -> float:
+def unbalanced(subject: TrainingSubject) -> float:
     """|g|_2 over the norms of its decay and data parts; 0 without decay or within rounding."""
-    problem = facts.problem
-    quadratic = np.linalg.norm(decay(problem, facts.controls))
-    terms = quadratic + np.linalg.norm(facts.data_gradient)
+    problem = subject.problem
+    quadratic = np.linalg.norm(decay(problem, subject.controls))
+    terms = quadratic + np.linalg.norm(subject.data_gradient)
     weight = problem.gamma + problem.h * problem.depth * problem.beta
     if quadratic == 0 or not terms > ROUNDED * weight:
         return 0.0
-    return float(np.linalg.norm(facts.gradient) / terms)
+    return float(np.linalg.norm(subject.gradient) / terms)
 
 
-def stored_costate(facts: Facts) -> list[Entry]:
+def stored_costate(subject: TrainingSubject) -> list[Entry]:
     """Put the stored costate into the adjoint equations, terminal condition apart."""
     names = ("first_order.costate_terminal", "first_order.costate_recursion")
-    problem, controls, stored = facts.problem, facts.controls, facts.content.costate
+    problem, controls, stored = subject.problem, subject.controls, subject.content.costate
     if stored is None:
         return [not_applicable(name, "the file stores no costate", "claim") for name in names]
-    if kink_reason(facts):
-        why = f"the costate is not unique: {kink_reason(facts)}"
+    if kink_reason(subject):
+        why = f"the costate is not unique: {kink_reason(subject)}"
         return [not_applicable(name, why, "claim") for name in names]
     worst = np.zeros(problem.depth + 1)
     sample, largest = np.zeros(problem.depth + 1, dtype=int), 0.0
@@ -206,8 +206,8 @@ def stored_costate(facts: Facts) -> list[Entry]:
         sample = np.where(value > worst, at + batch.rows.start, sample)
         worst = np.maximum(worst, value)
         largest = max(largest, float(np.abs(wanted).max()))
-    share = FLOAT32_SHARE if "costate" in facts.content.float32 else 0.0
-    bound = max(min(facts.tolerance, COSTATE_SHARE * largest), share * largest)
+    share = FLOAT32_SHARE if "costate" in subject.content.float32 else 0.0
+    bound = max(min(subject.tolerance, COSTATE_SHARE * largest), share * largest)
     lines = []
     for name, layers in zip(names, ([problem.depth], range(problem.depth)), strict=True):
         k = max(layers, key=lambda layer: worst[layer])

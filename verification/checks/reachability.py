@@ -35,7 +35,7 @@ from ..balls import arithmetic as balls
 from ..evaluation import layers
 from ..evaluation.minimisers import RESOLVED
 from ..evaluation.steering import ARRIVED, equations_and_jacobian, gauss_newton
-from ..evaluation.subject import Facts
+from ..evaluation.subject import TrainingSubject
 from ..report import Entry, Finding, Verdict, not_applicable, not_checked
 
 MAX_EQUATIONS = 500
@@ -71,29 +71,29 @@ def check_reachability(
     file: TrainingFile,
     *,
     progress: Callable[[str], None] = lambda text: None,
-    facts: Facts | None = None,
+    subject: TrainingSubject | None = None,
 ) -> tuple[Entry, ...]:
     """Return the lines of the check "reachability".
 
-    facts : what has been evaluated of the file already
+    subject : what has been evaluated of the file already
     """
     names = ("reachability.steering", "reachability.depth")
     problem = file.problem
-    facts = facts or Facts(file)
-    reason = why_not(problem, file.controls, facts)
+    subject = subject or TrainingSubject(file)
+    reason = why_not(problem, file.controls, subject)
     if reason:
         return tuple(not_applicable(name, reason) for name in names)
-    if not math.isfinite(facts.survey.objective):
+    if not math.isfinite(subject.survey.objective):
         return tuple(not_applicable(name, "the objective is not finite") for name in names)
-    J, delta = facts.survey.objective, float(facts.survey.data_cost[-1])
+    J, delta = subject.survey.objective, float(subject.survey.data_cost[-1])
     weaker = (
         f"weaker bound, from this file idled: V_N <= {J:.6g}"
         f" + {problem.h * problem.beta * delta:.4g} (N - {problem.depth}), residual"
         f" F(x_M) = {delta:.3g}"
     )
-    refusal = too_large(problem) or _inseparable(facts)
+    refusal = too_large(problem) or _inseparable(subject)
     if refusal:
-        lacking = Verdict.NOT_APPLICABLE if _inseparable(facts) else Verdict.NOT_CHECKED
+        lacking = Verdict.NOT_APPLICABLE if _inseparable(subject) else Verdict.NOT_CHECKED
         message = f"{refusal}; {weaker}"
         first = Finding(name=names[0], verdict=lacking, message=message)
         return (first, not_checked(names[1], "no exact steering is proved"))
@@ -108,15 +108,15 @@ def check_reachability(
             ),
             not_checked(names[1], "no exact steering is proved"),
         )
-    return (_steering_line(names[0], found, problem, J), _depth_line(names[1], found, facts))
+    return (_steering_line(names[0], found, problem, J), _depth_line(names[1], found, subject))
 
 
-def why_not(problem: Problem, controls: Controls, facts: Facts) -> str:
+def why_not(problem: Problem, controls: Controls, subject: TrainingSubject) -> str:
     """Why reachability is not a statement about this file, or ""."""
     if problem.p_d == 1.0:
         return "p_d = 1: the minimum of hard cross-entropy is not attained"
-    if not facts.targets.full_rank:
-        rank = facts.targets.rank
+    if not subject.minimisers.full_rank:
+        rank = subject.minimisers.rank
         found = f"has rank {rank}" if rank >= 0 else "has a rank that cannot be decided"
         return f"the centred readout {found}; wanted n_classes - 1 = {problem.n_classes - 1}"
     if not layers.idles(problem):
@@ -136,10 +136,10 @@ def too_large(problem: Problem) -> str:
     )
 
 
-def _inseparable(facts: Facts) -> str:
-    if not facts.targets.conflicts:
+def _inseparable(subject: TrainingSubject) -> str:
+    if not subject.minimisers.conflicts:
         return ""
-    i, j = facts.targets.conflicts[0]
+    i, j = subject.minimisers.conflicts[0]
     return f"samples {i} and {j} have equal lifted inputs and different labels: not reachable"
 
 
@@ -151,30 +151,30 @@ def reach(
     equations = problem.n_samples * (problem.n_classes - 1)
     deeper, start = _enough_layers(problem, controls, equations)
     unknowns = deeper.depth * m
-    facts = {"depth": deeper.depth, "equations": equations, "unknowns": unknowns}
+    found = {"depth": deeper.depth, "equations": equations, "unknowns": unknowns}
     u, residual = gauss_newton(deeper, start, progress)
     J = _float_cost(deeper, start, u)
-    facts |= {"residual": residual, "cost": J, "contraction": math.nan, "controls": u}
+    found |= {"residual": residual, "cost": J, "contraction": math.nan, "controls": u}
     if unknowns < equations:
         reason = f"{equations} equations need more than {unknowns} unknowns (M dim(u))"
-        return Reachability(certified=False, reason=reason, **facts)
+        return Reachability(certified=False, reason=reason, **found)
     if not residual <= ARRIVED:
         reason = f"Gauss-Newton leaves a residual of {residual:.2g}"
-        return Reachability(certified=False, reason=reason, **facts)
+        return Reachability(certified=False, reason=reason, **found)
     if not balls.available():
         reason = f"residual {residual:.2g}; a proof needs python-flint: {balls.INSTALL}"
-        return Reachability(certified=False, reason=reason, **facts)
+        return Reachability(certified=False, reason=reason, **found)
     progress("reachability: Krawczyk's test")
-    return _prove(deeper, start, u, facts)
+    return _prove(deeper, start, u, found)
 
 
-def _prove(problem: Problem, controls: Controls, u: np.ndarray, facts: dict) -> Reachability:
+def _prove(problem: Problem, controls: Controls, u: np.ndarray, found: dict) -> Reachability:
     """Krawczyk's test around u after polishing it in ball arithmetic."""
     from ..balls.activations import ContainsKink
     from ..balls.hessian import final_jacobian
     from ..balls.model import ball_model, objective
 
-    refused = lambda reason: Reachability(certified=False, reason=reason, **facts)  # noqa: E731
+    refused = lambda reason: Reachability(certified=False, reason=reason, **found)  # noqa: E731
     values, jacobian = equations_and_jacobian(problem, controls, u)
     # E' need not be onto; then nothing below succeeds and nothing is claimed
     Y = np.linalg.pinv(jacobian, rcond=1e-14)
@@ -213,16 +213,16 @@ def _prove(problem: Problem, controls: Controls, u: np.ndarray, facts: dict) -> 
             return refused(f"a pre-activation may lie on a kink: layer {k}, sample {i}, unit {j}")
         except np.linalg.LinAlgError:
             return refused("E'(u) is not onto")
-        facts["contraction"] = contraction
+        found["contraction"] = contraction
         # strictly inside: |B E| + |I - B E'(U) Y| R < R
         if not _UP * (float(newton.max()) + contraction * radius) < radius:
             least = float(np.linalg.svd(jacobian, compute_uv=False)[-1])
             return refused(
-                f"Krawczyk's test does not hold: residual {facts['residual']:.1g} but least"
+                f"Krawczyk's test does not hold: residual {found['residual']:.1g} but least"
                 f" singular value {least:.1g} of E'(u); a small residual is no proof"
             )
-        facts["cost"] = balls.upper(objective(model, whole(box)))
-    return Reachability(certified=True, reason="", **facts)
+        found["cost"] = balls.upper(objective(model, whole(box)))
+    return Reachability(certified=True, reason="", **found)
 
 
 def _ball_equations(model, u: np.ndarray) -> np.ndarray:
@@ -287,9 +287,9 @@ def _steering_line(name: str, found: Reachability, problem: Problem, J: float) -
     )
 
 
-def _depth_line(name: str, found: Reachability, facts: Facts) -> Finding:
+def _depth_line(name: str, found: Reachability, subject: TrainingSubject) -> Finding:
     """At most this many layers of a globally optimal control misclassify a sample."""
-    problem = facts.problem
+    problem = subject.problem
     if problem.beta == 0:
         return not_applicable(name, "beta = 0: the layers carry no data cost")
     g_mis = loss.misclassification_threshold(problem.n_classes, problem.p_d)
@@ -297,7 +297,7 @@ def _depth_line(name: str, found: Reachability, facts: Facts) -> Finding:
         return not_applicable(name, f"g_mis = {g_mis:.2g} is rounding: p_d is next to 1/n_c")
     w_1 = SCHEMES[problem.scheme][1][0]
     bound = problem.n_samples * found.cost / (w_1 * problem.h * g_mis) * (1.0 + 1e-9)
-    used = layers.depth_used(facts)
+    used = layers.depth_used(subject)
     return Finding(
         name=name,
         verdict=Verdict.PROVED,

@@ -23,7 +23,7 @@ from ocp.controls import describe, flatten, unflatten
 from ..evaluation import adjoint, hessian
 from ..evaluation.descent import SEED, Descent, descend_by_curvature
 from ..evaluation.null_directions import null_directions
-from ..evaluation.subject import Facts
+from ..evaluation.subject import TrainingSubject
 from ..report import Check, Entry, Finding, Verdict, not_applicable, not_checked
 from . import large_curvature
 from .first_order import far, newton_step, stationarity
@@ -35,7 +35,7 @@ DIFFERENCE_STEP = 1e-5
 CURVATURE = "second_order.curvature"
 
 
-def check_second_order(facts: Facts) -> list[Entry]:
+def check_second_order(subject: TrainingSubject) -> list[Entry]:
     """Return the verdict on curvature with its band, guard, inertia and qualification."""
     licq = Finding(
         name="second_order.licq",
@@ -43,10 +43,10 @@ def check_second_order(facts: Facts) -> list[Entry]:
         message="constraint gradients are independent at every point: the state Jacobian is unit"
         " block lower triangular, its determinant is 1",
     )
-    first = stationarity(facts)
+    first = stationarity(subject)
     if first.verdict is Verdict.FAILED:
-        why = f"not stationary: {first.measured:.2g} > {facts.tolerance:.2g} ({first.name})"
-        seen = large_curvature.finding(facts) if facts.too_large else []
+        why = f"not stationary: {first.measured:.2g} > {subject.tolerance:.2g} ({first.name})"
+        seen = large_curvature.finding(subject) if subject.too_large else []
         return [not_applicable(CURVATURE, why, "claim"), *seen, licq]
     if first.verdict is Verdict.INCONCLUSIVE:
         nan = float("nan")
@@ -54,15 +54,15 @@ def check_second_order(facts: Facts) -> list[Entry]:
             name=CURVATURE, measured=nan, bound=nan, relation=">", undecidable=first.undecidable
         )
         return [undecided, licq]
-    if facts.too_large:
-        return [*large_curvature.claim(facts), licq]
-    guard = finite_differences(facts)
-    return [curvature(facts, guard), _routes(facts), guard, _inertia(facts), licq]
+    if subject.too_large:
+        return [*large_curvature.claim(subject), licq]
+    guard = finite_differences(subject)
+    return [curvature(subject, guard), _routes(subject), guard, _inertia(subject), licq]
 
 
-def curvature(facts: Facts, guard: Finding) -> Check:
+def curvature(subject: TrainingSubject, guard: Finding) -> Check:
     """Decide the sign of the least eigenvalue of the reduced Hessian."""
-    found, problem = facts.hessian, facts.problem
+    found, problem = subject.hessian, subject.problem
     least = float(found.eigenvalues[0])
     line = Check(
         name=CURVATURE,
@@ -73,7 +73,7 @@ def curvature(facts: Facts, guard: Finding) -> Check:
         message="least eigenvalue of the reduced Hessian and its error band",
     )
     if least < -found.band:
-        shown = witness(facts)
+        shown = witness(subject)
         if shown is None:
             why = "the curvature is negative but no decrease of J could be evaluated"
             return dataclasses.replace(line, undecidable=why)
@@ -82,39 +82,39 @@ def curvature(facts: Facts, guard: Finding) -> Check:
             f" {np.linalg.norm(shown.step):.1e}, evaluated; restart from there"
         )
         return dataclasses.replace(line, message=text)
-    return dataclasses.replace(line, undecidable=_undecidable(facts, guard))
+    return dataclasses.replace(line, undecidable=_undecidable(subject, guard))
 
 
-def witness(facts: Facts) -> Descent | None:
+def witness(subject: TrainingSubject) -> Descent | None:
     """A step along the least eigenvector that lowers J, with negative curvature evaluated."""
-    return descend_by_curvature(facts.problem, facts.controls, facts.hessian.vectors[:, 0])
+    return descend_by_curvature(subject.problem, subject.controls, subject.hessian.vectors[:, 0])
 
 
-def _undecidable(facts: Facts, guard: Finding) -> str:
+def _undecidable(subject: TrainingSubject, guard: Finding) -> str:
     """Why a least eigenvalue that is not below -band still proves nothing, or ""."""
-    found, (count, where) = facts.hessian, facts.kinks
-    if count and facts.problem.activation not in activations.SMOOTH:
+    found, (count, where) = subject.hessian, subject.kinks
+    if count and subject.problem.activation not in activations.SMOOTH:
         return f"{count} pre-activations on kinks, first at {where}"
     if guard.verdict is Verdict.INCONCLUSIVE:
         return "finite differences of the gradient disagree with the reduced Hessian"
-    null = null_directions(facts)
+    null = null_directions(subject)
     zero = int((np.abs(found.eigenvalues) <= found.band).sum())
     if null:
         return f"exact null directions: {'; '.join(null)}"
     if zero:
         return f"{zero} eigenvalues lie within the error band of zero"
-    if far(facts):
-        return f"not near a stationary point: {far(facts)}"
-    return _after_newton_step(facts)
+    if far(subject):
+        return f"not near a stationary point: {far(subject)}"
+    return _after_newton_step(subject)
 
 
-def _after_newton_step(facts: Facts) -> str:
+def _after_newton_step(subject: TrainingSubject) -> str:
     """Repeat the conditions after one Newton step: the point must not sit at a boundary."""
-    problem = facts.problem
-    step, _ = newton_step(facts)
-    moved = unflatten(problem, flatten(facts.controls) - step)
+    problem = subject.problem
+    step, _ = newton_step(subject)
+    moved = unflatten(problem, flatten(subject.controls) - step)
     residual = np.abs(adjoint.gradient(problem, moved)[0]).max()
-    if not residual <= facts.tolerance:
+    if not residual <= subject.tolerance:
         return f"after one Newton step the gradient is {residual:.2g}"
     after = hessian.spectrum(problem, moved)
     if not after.eigenvalues[0] > after.band:
@@ -122,8 +122,8 @@ def _after_newton_step(facts: Facts) -> str:
     return ""
 
 
-def _routes(facts: Facts) -> Finding:
-    found = facts.hessian
+def _routes(subject: TrainingSubject) -> Finding:
+    found = subject.hessian
     return Finding(
         name="second_order.routes",
         verdict=Verdict.OBSERVED,
@@ -133,13 +133,13 @@ def _routes(facts: Facts) -> Finding:
     )
 
 
-def finite_differences(facts: Facts) -> Finding:
+def finite_differences(subject: TrainingSubject) -> Finding:
     """Guard: central differences of the gradient along two seeded directions and the last one."""
-    name, problem, found = "second_order.finite_differences", facts.problem, facts.hessian
+    name, problem, found = "second_order.finite_differences", subject.problem, subject.hessian
     smooth = problem.activation in activations.SMOOTH
-    if not smooth and facts.survey.least_preactivation < 1e-3:
+    if not smooth and subject.survey.least_preactivation < 1e-3:
         return not_checked(name, "a kink lies within the difference step")
-    rng, u = np.random.default_rng(SEED), flatten(facts.controls)
+    rng, u = np.random.default_rng(SEED), flatten(subject.controls)
     directions = np.vstack([rng.standard_normal((2, len(u))), found.vectors[:, 0]])
     worst = 0.0
     for direction in directions / np.linalg.norm(directions, axis=1, keepdims=True):
@@ -159,8 +159,8 @@ def finite_differences(facts: Facts) -> Finding:
     )
 
 
-def _inertia(facts: Facts) -> Finding:
-    found, problem = facts.hessian, facts.problem
+def _inertia(subject: TrainingSubject) -> Finding:
+    found, problem = subject.hessian, subject.problem
     plus = int((found.eigenvalues > found.band).sum())
     minus = int((found.eigenvalues < -found.band).sum())
     zero = len(found.eigenvalues) - plus - minus

@@ -10,7 +10,7 @@ import numpy as np
 from ocp.controls import flatten, unflatten
 
 from ..evaluation import adjoint
-from ..evaluation.subject import Facts
+from ..evaluation.subject import TrainingSubject
 from ..report import Check, Entry, Finding, Verdict, not_applicable
 
 OBJECTIVE_TOLERANCE = 1e-10
@@ -18,70 +18,73 @@ FLOAT32_TOLERANCE = 1e-5
 CLAIM = "claim"
 
 
-def check_statement(facts: Facts) -> list[Entry]:
+def check_statement(subject: TrainingSubject) -> list[Entry]:
     """Compare the stored hash, objective and gradient norm with recomputed ones."""
     return [
-        stored_hash(facts),
-        stored_objective(facts),
-        _gradient_norm(facts),
-        *_precision(facts),
-        *_cautions(facts),
+        stored_hash(subject),
+        stored_objective(subject),
+        _gradient_norm(subject),
+        *_precision(subject),
+        *_cautions(subject),
     ]
 
 
-def stored_hash(facts: Facts) -> Entry:
+def stored_hash(subject: TrainingSubject) -> Entry:
     """The stored sha256 against the recomputed one."""
-    stored = facts.content.origin.get("sha256")
+    stored = subject.content.origin.get("sha256")
     if stored is None:
         return not_applicable("statement.sha256", "the file stores no hash", CLAIM)
-    same = isinstance(stored, str) and stored == facts.content.sha256
+    same = isinstance(stored, str) and stored == subject.content.sha256
     return Check(
         name="statement.sha256",
         measured=float(not same),
         bound=0.0,
         message="statement and tensors are those that were hashed"
         if same
-        else f"stored {str(stored)[:16]}.., recomputed {facts.content.sha256[:16]}..",
+        else f"stored {str(stored)[:16]}.., recomputed {subject.content.sha256[:16]}..",
     )
 
 
-def stored_objective(facts: Facts) -> Entry:
+def stored_objective(subject: TrainingSubject) -> Entry:
     """The stored objective against J."""
-    name, J = "statement.objective", facts.survey.objective
-    if "objective" not in facts.content.origin:
+    name, J = "statement.objective", subject.survey.objective
+    if "objective" not in subject.content.origin:
         return not_applicable(name, f"the file stores no objective; J = {J:.12g}", CLAIM)
-    stored = _number(facts.content.origin["objective"])
-    tolerance = FLOAT32_TOLERANCE if facts.content.float32 else OBJECTIVE_TOLERANCE
+    stored = _number(subject.content.origin["objective"])
+    tolerance = FLOAT32_TOLERANCE if subject.content.float32 else OBJECTIVE_TOLERANCE
     return Check(
         name=name,
         measured=abs(J - stored),
         bound=tolerance * max(1.0, abs(J)),
-        message=f"stored {_told(facts, 'objective', 12)}, recomputed {J:.12g}",
+        message=f"stored {_told(subject, 'objective', 12)}, recomputed {J:.12g}",
     )
 
 
-def _gradient_norm(facts: Facts) -> Entry:
-    name, norm = "statement.gradient_norm", facts.grad_inf_norm
-    if "grad_inf_norm" not in facts.content.origin:
+def _gradient_norm(subject: TrainingSubject) -> Entry:
+    name, norm = "statement.gradient_norm", subject.grad_inf_norm
+    if "grad_inf_norm" not in subject.content.origin:
         return not_applicable(name, f"the file stores none; |dJ/du|_inf = {norm:.3g}", CLAIM)
-    stored = _number(facts.content.origin["grad_inf_norm"])
+    stored = _number(subject.content.origin["grad_inf_norm"])
     # a negative or missing number is no claim that any gradient can meet
-    bound = max(facts.tolerance, 10 * stored) if stored >= 0 else math.nan
+    bound = max(subject.tolerance, 10 * stored) if stored >= 0 else math.nan
     return Check(
-        name=name, measured=norm, bound=bound, message=f"stored {_told(facts, 'grad_inf_norm', 3)}"
+        name=name,
+        measured=norm,
+        bound=bound,
+        message=f"stored {_told(subject, 'grad_inf_norm', 3)}",
     )
 
 
-def _precision(facts: Facts) -> list[Entry]:
+def _precision(subject: TrainingSubject) -> list[Entry]:
     """Say what single precision costs: half a unit in the last place, put into the controls."""
-    name, stored = "statement.precision", facts.content.float32
+    name, stored = "statement.precision", subject.content.float32
     if not stored:
         return []
-    u = flatten(facts.controls)
+    u = flatten(subject.controls)
     rng = np.random.default_rng(0)
     half_ulp = 0.5 * np.spacing(np.abs(u).astype(np.float32)).astype(np.float64)
-    moved = unflatten(facts.problem, u + half_ulp * rng.choice([-1.0, 1.0], len(u)))
-    change = np.abs(adjoint.gradient(facts.problem, moved)[0] - facts.gradient).max()
+    moved = unflatten(subject.problem, u + half_ulp * rng.choice([-1.0, 1.0], len(u)))
+    change = np.abs(adjoint.gradient(subject.problem, moved)[0] - subject.gradient).max()
     return [
         Finding(
             name=name,
@@ -91,23 +94,23 @@ def _precision(facts: Facts) -> list[Entry]:
             f" place of the controls moves the gradient by {change:.1e}"
             + (
                 ", above the tolerance: export in float64 to pass first_order"
-                if change > facts.tolerance
+                if change > subject.tolerance
                 else ""
             ),
         )
     ]
 
 
-def _cautions(facts: Facts) -> list[Entry]:
+def _cautions(subject: TrainingSubject) -> list[Entry]:
     return [
         Finding(name="statement.caution", verdict=Verdict.OBSERVED, message=sentence)
-        for sentence in facts.problem.cautions()
+        for sentence in subject.problem.cautions()
     ]
 
 
-def _told(facts: Facts, key: str, digits: int) -> str:
+def _told(subject: TrainingSubject, key: str, digits: int) -> str:
     """What the file stores, as it stands there if it is no number."""
-    value = facts.content.origin[key]
+    value = subject.content.origin[key]
     number = _number(value)
     return f"{json.dumps(value)[:40]}, no number" if math.isnan(number) else f"{number:.{digits}g}"
 

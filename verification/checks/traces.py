@@ -13,8 +13,8 @@ from ocp.trace import Trace
 
 from ..evaluation import states
 from ..evaluation.layers import cropped_change, entry_layer, flips
-from ..evaluation.minimisers import Targets
-from ..evaluation.subject import Facts
+from ..evaluation.minimisers import Minimisers
+from ..evaluation.subject import TrainingSubject
 from ..report import Entry, Finding, Verdict, not_applicable
 from . import turnpike
 from .dissipativity import along_trace
@@ -25,7 +25,7 @@ WHY_NOT = "a stage trace holds no states, costates or derivatives"
 CLAIMS = ("first_order", "second_order", "certificate")
 
 
-class TraceFacts(Facts):
+class TraceSubject(TrainingSubject):
     """A trace seen as a network whose states are its logits (C = identity)."""
 
     def __init__(self, trace: Trace, *options: float) -> None:
@@ -55,8 +55,8 @@ class TraceFacts(Facts):
         return Controls(A=np.zeros((N, n, n)), b=np.zeros((N, n)))
 
     @cached_property
-    def targets(self) -> Targets:
-        return Targets(self.problem, self.controls, merge=False)
+    def minimisers(self) -> Minimisers:
+        return Minimisers(self.problem, self.controls, merge=False)
 
     @cached_property
     def grad_inf_norm(self) -> float:
@@ -64,7 +64,7 @@ class TraceFacts(Facts):
 
     @cached_property
     def distances(self) -> np.ndarray:
-        offset = self.targets.offset(self.content.logits, slice(None))
+        offset = self.minimisers.offset(self.content.logits, slice(None))
         return np.linalg.norm(offset, axis=-1)
 
     @cached_property
@@ -91,39 +91,39 @@ class TraceFacts(Facts):
         )
 
 
-def check_trace(check: str, facts: TraceFacts) -> list[Entry]:
+def check_trace(check: str, subject: TraceSubject) -> list[Entry]:
     """Return the lines of one check on a trace."""
     if check == "statement":
-        return [stored_hash(facts), stored_objective(facts)]
+        return [stored_hash(subject), stored_objective(subject)]
     if check == "geometry":
         return [
             not_applicable("geometry.rank", "a stage trace holds no readout", "claim"),
-            *class_distance(facts),
+            *class_distance(subject),
         ]
     if check == "dissipativity":
-        return along_trace(facts)
+        return along_trace(subject)
     if check == "turnpike":
-        return turnpike.check_turnpike(facts)
+        return turnpike.check_turnpike(subject)
     if check == "depth":
-        return _depth(facts)
+        return _depth(subject)
     return [not_applicable(check, WHY_NOT, "claim" if check in CLAIMS else "finding")]
 
 
-def _depth(facts: TraceFacts) -> list[Entry]:
+def _depth(subject: TraceSubject) -> list[Entry]:
     """Cropping at the entry layer: cost, logits, flips; depth used needs idling."""
-    k, N = entry_layer(facts), facts.problem.depth
+    k, N = entry_layer(subject), subject.problem.depth
     lines: list[Entry] = [not_applicable("depth.used", "idling cannot be told from a trace")]
     if not 1 <= k < N:
         return [*lines, not_applicable("depth.cropped", f"the entry layer is {k} of {N}")]
-    z = facts.content.logits
-    flipped = flips(z[-1], z[k], facts.problem.labels)
+    z = subject.content.logits
+    flipped = flips(z[-1], z[k], subject.problem.labels)
     change = np.abs(z[-1] - z[k]).max(axis=1)
     return [
         *lines,
         Finding(
             name="depth.cropped",
             verdict=Verdict.OBSERVED,
-            measured=cropped_change(facts, k),
+            measured=cropped_change(subject, k),
             where=f"layer {k}",
             message="change of J when the network is cropped at the entry layer",
         ),

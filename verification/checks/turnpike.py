@@ -24,7 +24,7 @@ from ocp.problem import SCHEMES
 from ..evaluation.layers import entry_layer
 from ..evaluation.minimisers import RESOLVED, class_distances
 from ..evaluation.states import ends_cost
-from ..evaluation.subject import Facts
+from ..evaluation.subject import TrainingSubject
 from ..report import Entry, Finding, Verdict, not_applicable, theorem
 
 TUBES = ((1 / 8, "1/8"), (1 / 4, "1/4"), (1 / 2, "1/2"))
@@ -33,43 +33,45 @@ LEVELS = ((1 / 8, "1/8"), (1 / 2, "1/2"))
 FEWEST = 3
 
 
-def check_turnpike(facts: Facts) -> list[Entry]:
+def check_turnpike(subject: TrainingSubject) -> list[Entry]:
     """Return the count bounds and the observations on one file."""
-    problem = facts.problem
+    problem = subject.problem
     if problem.block == "single" and not problem.sigma.zero_at_zero:
         why = f"{problem.activation} unshifted is not 0 at 0: u = 0 is no equilibrium"
         return [not_applicable("turnpike.counts", why), not_applicable("turnpike.one_file", why)]
-    if not np.isfinite(facts.survey.objective):
+    if not np.isfinite(subject.survey.objective):
         why = "the states are not finite"
         return [not_applicable("turnpike.counts", why), not_applicable("turnpike.one_file", why)]
     if problem.beta == 0:
         why = "beta = 0: the layers carry no data cost, nothing bounds these counts"
         counts: list[Entry] = [not_applicable("turnpike.counts", why)]
     else:
-        counts = [*_tube_counts(facts), _wrong_count(facts), *_level_counts(facts)]
-    return [*counts, _entry(facts), _leaving(facts), _rate(facts)]
+        counts = [*_tube_counts(subject), _wrong_count(subject), *_level_counts(subject)]
+    return [*counts, _entry(subject), _leaving(subject), _rate(subject)]
 
 
-def excess_cost(facts: Facts) -> float:
+def excess_cost(subject: TrainingSubject) -> float:
     """J' = J less the cost of trained ends and less what no control can avoid."""
-    problem = facts.problem
-    unavoidable = (problem.h * problem.depth * problem.beta + problem.gamma) * facts.targets.least
-    return facts.survey.objective - ends_cost(problem, facts.controls) - unavoidable
+    problem = subject.problem
+    unavoidable = (
+        problem.h * problem.depth * problem.beta + problem.gamma
+    ) * subject.minimisers.least
+    return subject.survey.objective - ends_cost(problem, subject.controls) - unavoidable
 
 
-def tube(facts: Facts, fraction: float) -> float:
+def tube(subject: TrainingSubject, fraction: float) -> float:
     """Radius of a tube around the minimisers, in logits."""
-    return fraction * class_distances(facts.problem).boundary
+    return fraction * class_distances(subject.problem).boundary
 
 
-def off_turnpike(facts: Facts, fraction: float) -> np.ndarray:
+def off_turnpike(subject: TrainingSubject, fraction: float) -> np.ndarray:
     """Share of samples outside the tube at each layer 0..N-1, (N,); NaN distances are outside."""
-    inside = facts.distances[:-1] <= tube(facts, fraction)
+    inside = subject.distances[:-1] <= tube(subject, fraction)
     return 1.0 - inside.mean(axis=1)
 
 
-def _first_weight(facts: Facts) -> float:
-    return facts.problem.h * SCHEMES[facts.problem.scheme][1][0]
+def _first_weight(subject: TrainingSubject) -> float:
+    return subject.problem.h * SCHEMES[subject.problem.scheme][1][0]
 
 
 def _over(cost: float, unit: float) -> float:
@@ -77,35 +79,35 @@ def _over(cost: float, unit: float) -> float:
     return cost / unit if unit > RESOLVED else np.inf
 
 
-def _tube_counts(facts: Facts) -> list[Entry]:
-    if facts.targets.applicable:
-        return [not_applicable("turnpike.tube", facts.targets.applicable)]
+def _tube_counts(subject: TrainingSubject) -> list[Entry]:
+    if subject.minimisers.applicable:
+        return [not_applicable("turnpike.tube", subject.minimisers.applicable)]
     lines = []
     for fraction, text in TUBES:
-        e = tube(facts, fraction)
+        e = tube(subject, fraction)
         least = min(
-            float(facts.targets.bound(np.array(e), kind))
-            for kind in range(len(facts.targets.target))
+            float(subject.minimisers.bound(np.array(e), kind))
+            for kind in range(len(subject.minimisers.target))
         )
-        bound = _over(excess_cost(facts), _first_weight(facts) * least)
+        bound = _over(excess_cost(subject), _first_weight(subject) * least)
         lines.append(
             theorem(
                 f"turnpike.tube_{text}",
-                float(off_turnpike(facts, fraction).sum()),
+                float(off_turnpike(subject, fraction).sum()),
                 bound,
-                float(facts.problem.depth),
+                float(subject.problem.depth),
                 message=f"layers outside the tube of radius {e:.3g} (logits), mean over samples;"
-                f" bound J'/(w_1 h alpha(e)), trivial bound {facts.problem.depth}",
+                f" bound J'/(w_1 h alpha(e)), trivial bound {subject.problem.depth}",
             )
         )
     return lines
 
 
-def _wrong_count(facts: Facts) -> Finding:
-    problem = facts.problem
-    wrong = int((~facts.survey.right[:-1]).sum())
+def _wrong_count(subject: TrainingSubject) -> Finding:
+    problem = subject.problem
+    wrong = int((~subject.survey.right[:-1]).sum())
     g_mis = loss.misclassification_threshold(problem.n_classes, problem.p_d)
-    bound = _over(problem.n_samples * facts.survey.objective, _first_weight(facts) * g_mis)
+    bound = _over(problem.n_samples * subject.survey.objective, _first_weight(subject) * g_mis)
     return theorem(
         "turnpike.misclassified",
         wrong,
@@ -116,18 +118,18 @@ def _wrong_count(facts: Facts) -> Finding:
     )
 
 
-def _level_counts(facts: Facts) -> list[Entry]:
-    problem = facts.problem
+def _level_counts(subject: TrainingSubject) -> list[Entry]:
+    problem = subject.problem
     g_mis = loss.misclassification_threshold(problem.n_classes, problem.p_d)
     lines = []
     for fraction, text in LEVELS:
         eta = fraction * g_mis
-        above = int((facts.survey.layer_cost - facts.targets.least > eta).sum())
+        above = int((subject.survey.layer_cost - subject.minimisers.least > eta).sum())
         lines.append(
             theorem(
                 f"turnpike.level_{text}",
                 above,
-                _over(excess_cost(facts), problem.h * eta),
+                _over(excess_cost(subject), problem.h * eta),
                 float(problem.depth),
                 message=f"layers with l_k - l* > {eta:.3g} = {text} g_mis; bound J'/(h eta),"
                 f" trivial bound {problem.depth}",
@@ -136,9 +138,9 @@ def _level_counts(facts: Facts) -> list[Entry]:
     return lines
 
 
-def _entry(facts: Facts) -> Finding:
-    k, N = entry_layer(facts), facts.problem.depth
-    settled = facts.survey.data_cost[-1]
+def _entry(subject: TrainingSubject) -> Finding:
+    k, N = entry_layer(subject), subject.problem.depth
+    settled = subject.survey.data_cost[-1]
     return Finding(
         name="turnpike.one_file",
         verdict=Verdict.OBSERVED,
@@ -153,13 +155,13 @@ def _entry(facts: Facts) -> Finding:
     )
 
 
-def _leaving(facts: Facts) -> Finding:
+def _leaving(subject: TrainingSubject) -> Finding:
     """After the entry layer: where the data cost rises again (a leaving arc)."""
     name = "turnpike.leaving"
-    cost, k = facts.survey.data_cost, entry_layer(facts)
-    if facts.targets.applicable or k >= facts.problem.depth:
-        return not_applicable(name, facts.targets.applicable or "the turnpike is not entered")
-    excess = cost[k:] - facts.targets.least
+    cost, k = subject.survey.data_cost, entry_layer(subject)
+    if subject.minimisers.applicable or k >= subject.problem.depth:
+        return not_applicable(name, subject.minimisers.applicable or "the turnpike is not entered")
+    excess = cost[k:] - subject.minimisers.least
     low = int(excess.argmin()) + k
     rise = float(cost[-1] - cost[low])
     return Finding(
@@ -207,12 +209,12 @@ def fit_rate(excess: np.ndarray, last: int) -> Rate | None:
     )
 
 
-def _rate(facts: Facts) -> Finding:
+def _rate(subject: TrainingSubject) -> Finding:
     name = "turnpike.rate"
-    if facts.targets.applicable:
-        return not_applicable(name, facts.targets.applicable)
-    excess = facts.survey.data_cost - facts.targets.least
-    found = fit_rate(excess, min(entry_layer(facts), facts.problem.depth))
+    if subject.minimisers.applicable:
+        return not_applicable(name, subject.minimisers.applicable)
+    excess = subject.survey.data_cost - subject.minimisers.least
+    found = fit_rate(excess, min(entry_layer(subject), subject.problem.depth))
     if found is None:
         return not_applicable(name, "too few layers before the entry for a fit and a judgement")
     low, high = found.rate - found.half, found.rate + found.half

@@ -14,7 +14,7 @@ import numpy as np
 from ocp.files import TrainingFile
 
 from ..evaluation.layers import depth_used, entry_layer
-from ..evaluation.subject import Facts
+from ..evaluation.subject import TrainingSubject
 from ..report import Finding, Verdict
 
 
@@ -43,17 +43,17 @@ class Path:
 
 def path(name: str, content: TrainingFile) -> Path:
     """Evaluate one file's path with the judge's own arithmetic."""
-    facts = Facts(content)
-    has_minimisers = not facts.targets.applicable
+    subject = TrainingSubject(content)
+    has_minimisers = not subject.minimisers.applicable
     return Path(
         name=name,
-        objective=facts.survey.objective,
-        stage_cost=facts.survey.layer_cost,
-        control_norm=facts.controls.norms(),
-        data_cost=facts.survey.data_cost,
-        distance=np.sqrt((facts.distances**2).mean(axis=1)) if has_minimisers else None,
-        entry=entry_layer(facts),
-        used=depth_used(facts),
+        objective=subject.survey.objective,
+        stage_cost=subject.survey.layer_cost,
+        control_norm=subject.controls.norms(),
+        data_cost=subject.survey.data_cost,
+        distance=np.sqrt((subject.distances**2).mean(axis=1)) if has_minimisers else None,
+        entry=entry_layer(subject),
+        used=depth_used(subject),
     )
 
 

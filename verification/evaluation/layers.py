@@ -8,16 +8,16 @@ from ocp import loss
 from ocp.problem import SCHEMES, Problem
 
 from . import states
-from .subject import Facts
+from .subject import TrainingSubject
 
 TOLERANCE = 1e-2
 
 
-def entry_layer(facts: Facts) -> int:
+def entry_layer(subject: TrainingSubject) -> int:
     """First k with F(x_j) - l* <= 1.1 (F(x_N) - l*) + 1e-3 g_mis for all j >= k."""
-    problem, cost = facts.problem, facts.survey.data_cost
+    problem, cost = subject.problem, subject.survey.data_cost
     g_mis = loss.misclassification_threshold(problem.n_classes, problem.p_d)
-    above = cost - facts.targets.least
+    above = cost - subject.minimisers.least
     bound = 1.1 * above[-1] + 1e-3 * g_mis
     k = problem.depth
     if not above[k] <= bound:
@@ -27,23 +27,23 @@ def entry_layer(facts: Facts) -> int:
     return k
 
 
-def bracket(facts: Facts, k: int) -> float:
+def bracket(subject: TrainingSubject, k: int) -> float:
     """sum_{j >= k} h l_j + gamma F(x_N): what idling or cropping at k replaces."""
-    problem, found = facts.problem, facts.survey
+    problem, found = subject.problem, subject.survey
     later = problem.h * float(found.layer_cost[k:].sum())
     return later + problem.gamma * float(found.data_cost[-1])
 
 
-def idled_change(facts: Facts, k: int) -> float:
+def idled_change(subject: TrainingSubject, k: int) -> float:
     """J(idled at k) - J by the formula; needs sigma(0) = 0 or a double block."""
-    problem = facts.problem
+    problem = subject.problem
     left = problem.h * problem.beta * (problem.depth - k) + problem.gamma
-    return left * float(facts.survey.data_cost[k]) - bracket(facts, k)
+    return left * float(subject.survey.data_cost[k]) - bracket(subject, k)
 
 
-def cropped_change(facts: Facts, k: int) -> float:
+def cropped_change(subject: TrainingSubject, k: int) -> float:
     """J(cropped at k) - J by the formula, k = 0..N."""
-    return facts.problem.gamma * float(facts.survey.data_cost[k]) - bracket(facts, k)
+    return subject.problem.gamma * float(subject.survey.data_cost[k]) - bracket(subject, k)
 
 
 def idles(problem: Problem) -> bool:
@@ -51,11 +51,11 @@ def idles(problem: Problem) -> bool:
     return problem.block == "double" or problem.sigma.zero_at_zero
 
 
-def logits_at(facts: Facts, k: int) -> np.ndarray:
+def logits_at(subject: TrainingSubject, k: int) -> np.ndarray:
     """Logits read out at layer k, (n_d, n_c)."""
-    if facts.survey.logits is not None:
-        return facts.survey.logits[k]
-    problem, controls = facts.problem, facts.controls
+    if subject.survey.logits is not None:
+        return subject.survey.logits[k]
+    problem, controls = subject.problem, subject.controls
     result = np.empty((problem.n_samples, problem.n_classes))
     for batch in states.batches(problem):
         run = states.propagate(problem, controls, batch)
@@ -63,12 +63,12 @@ def logits_at(facts: Facts, k: int) -> np.ndarray:
     return result
 
 
-def idled_and_cropped_objectives(facts: Facts, k: int) -> tuple[float, float]:
+def idled_and_cropped_objectives(subject: TrainingSubject, k: int) -> tuple[float, float]:
     """J with u_j = 0 for j >= k, and J of the first k layers, evaluated in one pass.
 
     The idled network is rolled out whole; the cropped one is its first k layers.
     """
-    problem, controls = facts.problem, facts.controls.idled(k)
+    problem, controls = subject.problem, subject.controls.idled(k)
     weights = np.array(SCHEMES[problem.scheme][1])
     costs = problem.h * states.regularisation(problem, controls)
     final = np.zeros(2)  # F(x_k), F(x_N)
@@ -91,22 +91,22 @@ def flips(z: np.ndarray, other: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return moved | (loss.is_right(z, labels) != loss.is_right(other, labels))
 
 
-def depth_used(facts: Facts, tolerance: float = TOLERANCE) -> int:
+def depth_used(subject: TrainingSubject, tolerance: float = TOLERANCE) -> int:
     """Smallest k at which idling changes J by at most tolerance * J and flips nothing.
 
     Idling keeps x_k, so the logits are those at layer k; where u = 0 moves the states, J and the
     logits of the idled network are evaluated.
     """
-    problem, found = facts.problem, facts.survey
+    problem, found = subject.problem, subject.survey
     J = found.objective
     for k in range(problem.depth):
         if idles(problem):
-            if abs(idled_change(facts, k)) <= tolerance * abs(J):
-                after = logits_at(facts, k)
+            if abs(idled_change(subject, k)) <= tolerance * abs(J):
+                after = logits_at(subject, k)
                 if not flips(found.final_logits, after, problem.labels).any():
                     return k
         else:
-            controls = facts.controls.idled(k)
+            controls = subject.controls.idled(k)
             other = states.survey(problem, controls)
             if abs(other.objective - J) <= tolerance * abs(J):
                 after = other.final_logits

@@ -26,7 +26,7 @@ ZERO, CLEAR = 1e-13, 1e-9
 RESOLVED = 1e-14
 
 
-class Targets:
+class Minimisers:
     """Where each sample's loss is least, with repeated inputs merged.
 
     target : mean soft targets, (m, n_c);  of_sample : index into them, (n_d,)

@@ -13,13 +13,13 @@ from ocp.controls import Controls, ends, flatten
 from ocp.problem import Problem
 
 from .states import batches, propagate
-from .subject import Facts
+from .subject import TrainingSubject
 
 
-def null_directions(facts: Facts) -> list[str]:
+def null_directions(subject: TrainingSubject) -> list[str]:
     """Return one sentence for each structural reason that gives exact null directions."""
-    found, reasons = facts.hessian, {}
-    for reason, direction in _candidates(facts.problem, facts.controls):
+    found, reasons = subject.hessian, {}
+    for reason, direction in _candidates(subject.problem, subject.controls):
         length = np.linalg.norm(direction)
         if length > 0 and np.linalg.norm(found.H @ direction) <= found.band * length:
             reasons[reason] = reasons.get(reason, 0) + 1

@@ -23,7 +23,7 @@ from ocp.problem import SCHEMES
 from ..report import Entry, Finding, Verdict, not_applicable, theorem
 from . import alpha
 from .minimisers import log_mean_exp
-from .subject import Facts
+from .subject import TrainingSubject
 
 DEPTHS = (1, 5, 10, 20)
 EXCESS = 1.05
@@ -35,15 +35,15 @@ LARGEST_WIDTH = 8
 LAYERS = (1, 2, 4, 8, 16, 32)
 
 
-def check_storage(facts: Facts) -> list[Entry]:
+def check_storage(subject: TrainingSubject) -> list[Entry]:
     """Return the lines on available storage, both rates, and on the required supply."""
-    problem, targets = facts.problem, facts.targets
+    problem, minimisers = subject.problem, subject.minimisers
     names = ("available_storage", "available_storage_above", "required_supply")
     names = tuple(f"dissipativity.{name}" for name in names)
-    if not targets.full_rank or targets.conflicts:
+    if not minimisers.full_rank or minimisers.conflicts:
         why = "the tight rate is that of the plain soft target"
         return [not_applicable(name, why) for name in names]
-    model = OneSample(problem, targets)
+    model = OneSample(problem, minimisers)
     optimise = problem.width <= LARGEST_WIDTH
     tight = max(model.collected(1.0, N, optimise) for N in DEPTHS)
     above = [model.collected(EXCESS, N, optimise) for N in DEPTHS]
@@ -67,20 +67,20 @@ def check_storage(facts: Facts) -> list[Entry]:
             message=f"a rate 5 % above the tight one is refuted: storage {listed} at N ="
             f" {DEPTHS}, at least {idle * problem.h:.3g} for each further layer",
         ),
-        _required(facts, model),
+        _required(subject, model),
     ]
 
 
 class OneSample:
     """One sample of class 0 with the file's dynamics and readout, off M_0 in a tight direction."""
 
-    def __init__(self, problem, targets) -> None:
-        self.problem, self.C, self.c = problem, targets.C, targets.c
+    def __init__(self, problem, minimisers) -> None:
+        self.problem, self.C, self.c = problem, minimisers.C, minimisers.c
         self.q = loss.soft_target(np.array([0]), problem.n_classes, problem.p_d)[0]
         boundary = np.log(problem.p_d * (problem.n_classes - 1) / (1 - problem.p_d)) / np.sqrt(2)
         w = alpha.tight_direction(max(START, boundary), problem.n_classes, problem.p_d)
         goal = np.log(self.q) - self.c
-        self.pinv = np.linalg.pinv(targets.PC)
+        self.pinv = np.linalg.pinv(minimisers.PC)
         self.rest = self.pinv @ (goal - goal.mean())  # a point of M_0
         self.start = self.rest + self.pinv @ w
         self._idles: dict[float, float] = {}
@@ -162,9 +162,9 @@ class OneSample:
         return max(best, 0.0)
 
 
-def _required(facts: Facts, model: OneSample) -> Finding:
+def _required(subject: TrainingSubject, model: OneSample) -> Finding:
     """Upper bound of the required supply of the off-minimiser state, along a straight path."""
-    name, problem = "dissipativity.required_supply", facts.problem
+    name, problem = "dissipativity.required_supply", subject.problem
     if problem.activation not in ("tanh", "softsign", "identity") or problem.block == "double":
         return not_applicable(name, "the straight path is solved for tanh, softsign and identity")
     inverse = {"tanh": np.arctanh, "softsign": lambda y: y / (1 - np.abs(y)), "identity": np.array}

@@ -12,7 +12,7 @@ from ocp.files import TrainingFile
 from ocp.problem import Problem
 
 from . import adjoint, descent, hessian, states
-from .minimisers import Targets
+from .minimisers import Minimisers
 
 #: memory for which a dense reduced Hessian is still formed, and work for its products
 HESSIAN_BYTES = 400 * 2**20
@@ -21,7 +21,7 @@ HESSIAN_WORK = 4e12
 BUDGET = 35.0
 
 
-class Facts:
+class TrainingSubject:
     """The evaluations of one training file, cached: several checks read the same numbers.
 
     content : the file;  tolerance : on the largest absolute entry of dJ/du, unscaled
@@ -66,9 +66,9 @@ class Facts:
         return self._gradient_and_survey[1].result()
 
     @cached_property
-    def targets(self) -> Targets:
+    def minimisers(self) -> Minimisers:
         """Where each sample's loss is least."""
-        return Targets(self.problem, self.controls)
+        return Minimisers(self.problem, self.controls)
 
     @cached_property
     def distances(self) -> np.ndarray:
@@ -80,7 +80,7 @@ class Facts:
                 z = states.logits(self.problem, self.controls, run.X)
             else:
                 z = self.survey.logits[:, batch.rows]
-            offset = self.targets.offset(z, batch.rows)
+            offset = self.minimisers.offset(z, batch.rows)
             result[:, batch.rows] = np.linalg.norm(offset, axis=-1)
         return result
 
