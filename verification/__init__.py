@@ -9,27 +9,45 @@ Names are loaded on first use: `python -m verification --help` starts at once.
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
 
+from .checks import CHECKS
+
+if TYPE_CHECKING:
+    from . import crosscheck
+    from .api import verify, verify_content
+    from .assertions import assert_verified
+    from .report import Check, Finding, Report, Verdict, VerificationError
+
+_ASSERTIONS = tuple(f"assert_{check}" for check in CHECKS)
 _HOME = {
-    "api": ("CHECKS", "verify", "verify_content"),
+    "api": ("verify", "verify_content"),
     "report": ("Check", "Finding", "Report", "Verdict", "VerificationError"),
-    "assertions": (
-        "assert_statement",
-        "assert_first_order",
-        "assert_second_order",
-        "assert_geometry",
-        "assert_dissipativity",
-        "assert_turnpike",
-        "assert_depth",
-        "assert_certificate",
-        "assert_verified",
-    ),
+    "assertions": ("assert_verified", *_ASSERTIONS),
 }
-__all__ = sorted(name for names in _HOME.values() for name in names)
+__all__ = [
+    "CHECKS",
+    "Check",
+    "Finding",
+    "Report",
+    "VerificationError",
+    "Verdict",
+    "assert_verified",
+    "crosscheck",
+    "verify",
+    "verify_content",
+    *_ASSERTIONS,
+]
 
 
 def __getattr__(name: str) -> object:
+    if name == "crosscheck":
+        return importlib.import_module(".crosscheck", __name__)
     for module, names in _HOME.items():
         if name in names:
             return getattr(importlib.import_module(f".{module}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -6,17 +6,18 @@ import argparse
 import os
 import sys
 
-from .checks import CHECKS
+from .checks import CHECKS, REGISTRY
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")  # before NumPy: more threads only slow small matrices down
 
 EPILOG = """\
-checks: {checks}
+checks:
+{checks}
 
 exit codes: 0 every claim that applies passed; 1 a claim failed; 2 unusable input or usage;
 3 none failed, one is inconclusive, or no claim was evaluated; 130 interrupted
-""".format(checks=", ".join(CHECKS))
+""".format(checks="\n".join(f"  {row.name:14s} {row.asks}" for row in REGISTRY))
 
 
 def parser() -> argparse.ArgumentParser:

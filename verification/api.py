@@ -15,30 +15,10 @@ from ocp import files as training_files
 from ocp import trace
 from ocp.files import TrainingFile
 
-from .checks import CHECKS, large_curvature
-from .checks.traces import TraceSubject, check_trace
-from .evaluation.subject import BUDGET, TrainingSubject
-from .report import Entry, Report, not_checked
+from .checks import CHECKS, REGISTRY, Row, large_curvature
+from .evaluation.subject import BUDGET, NO_STATES, Subject, TraceSubject, TrainingSubject
+from .report import Entry, Report, not_applicable, not_checked
 
-#: check -> (module, function); modules are loaded when their check runs
-_OF_ONE_FILE = {
-    "statement": ("checks.statement", "check_statement"),
-    "first_order": ("checks.first_order", "check_first_order"),
-    "second_order": ("checks.second_order", "check_second_order"),
-    "geometry": ("checks.geometry", "check_geometry"),
-    "dissipativity": ("checks.dissipativity", "check_dissipativity"),
-    "turnpike": ("checks.turnpike", "check_turnpike"),
-    "depth": ("checks.depth", "check_depth"),
-    "diagnosis": ("checks.diagnosis", "check_diagnosis"),
-}
-#: the same for checks that take the file and evaluate it in their own arithmetic
-_OWN_ARITHMETIC = {
-    "reachability": ("checks.reachability", "check_reachability"),
-    "certificate": ("checks.certificate", "certify"),
-    "gap": ("evaluation.lower_bound", "check_gap"),
-}
-#: checks that need the gradient: with them the survey costs no forward pass of its own
-_READ_THE_GRADIENT = {"statement", "first_order", "second_order", "diagnosis"}
 Content = TrainingFile | trace.Trace
 Progress = Callable[[str], None]
 
@@ -125,62 +105,63 @@ def _verify(
     chosen = selection(only, certify)
     names = list(names) or [f"file {i}" for i in range(len(contents))]
     several = len(contents) > 1
-    subjects = [_subject(content, tolerance, certify, budget) for content in contents]
+    share_pass = any(row.reads_gradient for row in chosen)
+    subjects = [
+        _subject(content, tolerance, certify, budget, share_pass, progress) for content in contents
+    ]
     entries: list[Entry] = []
     for name, subject in zip(names, subjects, strict=True):
-        subject.share_pass = not _READ_THE_GRADIENT.isdisjoint(chosen)
-        spent = large_curvature.Spent(subject)
-        for check in chosen:
-            progress(f"{name}: {check}" if several else check)
-            with spent.on(check):
-                found = _run(check, subject, certify, progress)
+        spent = large_curvature.Spent()
+        for row in chosen:
+            progress(f"{name}: {row.name}" if several else row.name)
+            with spent.on(row.name, subject):
+                found = _run(row, subject)
             entries += [_at(entry, name) for entry in found] if several else found
-        if subject.pass_seconds > 0 and subject.too_large:
-            found = spent.finding()
-            entries.append(_at(found, name) if several else found)
-    if several and "turnpike" in chosen:
+        if isinstance(subject, TrainingSubject) and subject.pass_seconds > 0 and subject.too_large:
+            line = spent.finding(subject)
+            entries.append(_at(line, name) if several else line)
+    if several and any(row.name == "turnpike" for row in chosen):
         progress("turnpike over all files")
-        across = importlib.import_module(".checks.across_depths", __package__)
-        entries += across.check_across_depths(subjects, names)
+        from .checks.across_depths import check_across_depths
+
+        entries += check_across_depths(subjects, names)
     return Report(entries=tuple(entries), files=tuple(names))
 
 
-def selection(only: Iterable[str], certify: bool) -> list[str]:
-    """Return the checks to run, in the order of the table."""
+def selection(only: Iterable[str], certify: bool) -> list[Row]:
+    """Return the checks to run, in the order of the registry."""
     only = set(only)
     unknown = sorted(only - set(CHECKS))
     if unknown:
         raise ValueError(f"unknown check {unknown[0]!r}; wanted {', '.join(CHECKS)}")
     if certify and only:
         only.add("certificate")
-    return [check for check in CHECKS if not only or check in only]
+    return [row for row in REGISTRY if not only or row.name in only]
 
 
-def _subject(content: Content, tolerance: float, certify: bool, budget: float) -> TrainingSubject:
-    kind = TraceSubject if isinstance(content, trace.Trace) else TrainingSubject
-    return kind(content, tolerance, certify, budget)
+def _subject(
+    content: Content,
+    tolerance: float,
+    certify: bool,
+    budget: float,
+    share_pass: bool,
+    progress: Progress,
+) -> Subject:
+    if isinstance(content, trace.Trace):
+        return TraceSubject(content, tolerance, certify)
+    return TrainingSubject(content, tolerance, certify, budget, share_pass, progress)
 
 
-def _run(check: str, subject: TrainingSubject, certify: bool, progress: Progress) -> list[Entry]:
-    if check == "certificate" and not certify:
-        return [not_checked("certificate", "asked for with --certify", "claim")]
+def _run(row: Row, subject: Subject) -> list[Entry]:
+    if row.on_request and not subject.certify:
+        return [not_checked(row.name, "asked for with --certify", row.kind)]
+    function = f"check_{row.name}"
     if isinstance(subject, TraceSubject):
-        return check_trace(check, subject)
-    of_one_file = check in _OF_ONE_FILE
-    module, function = (_OF_ONE_FILE if of_one_file else _OWN_ARITHMETIC)[check]
-    try:
-        found = importlib.import_module(f".{module}", __package__)
-    except ModuleNotFoundError as error:
-        if error.name != f"{__package__}.{module}":
-            raise
-        return [not_checked(check, "not available in this version")]
-    if of_one_file:
-        return list(getattr(found, function)(subject))
-    options = {
-        "certificate": {"tol": subject.tolerance, "progress": progress},
-        "reachability": {"subject": subject},
-    }
-    return list(getattr(found, function)(subject.content, **options.get(check, {})))
+        if not row.on_traces:
+            return [not_applicable(row.name, NO_STATES, row.kind)]
+        function = row.on_traces
+    found = importlib.import_module(f".checks.{row.name}", __package__)
+    return list(getattr(found, function)(subject))
 
 
 def require_certify_extra() -> None:

@@ -61,6 +61,8 @@ def described(found, parameters: dict) -> tuple[dict, study.Files]:
     slack = parameters.get("slack_at") == problem.depth
     result, produced = exact.solved_row(found, only=(*CHECKS, "dissipativity") if slack else CHECKS)
     result |= _of_lines(exact.lines_of(produced[exact.REPORT]), problem.n_samples)
+    if slack:
+        result |= storages(problem, found.controls)
     controls = exact.load(produced[exact.SOLUTION]).controls
     return result | logit_norms(problem, controls) | spectrum(problem, controls), produced
 
@@ -204,8 +206,20 @@ def spectrum(problem, controls) -> dict:
     return {"largest_curvature": float(values[-1]), "condition": float(values[-1] / values[0])}
 
 
+def storages(problem, controls) -> dict:
+    """Available storage at the tight rate, the most over depths, and 5 % above it, 20 layers."""
+    from verification.evaluation.minimisers import Minimisers
+    from verification.evaluation.storage import available_storage
+
+    minimisers = Minimisers(problem, controls)
+    return {
+        "available_storage": float(available_storage(problem, minimisers).max()),
+        "available_storage_above": float(available_storage(problem, minimisers, 1.05)[-1]),
+    }
+
+
 def _of_lines(lines: dict[str, dict], n_samples: int) -> dict:
-    """Counts in layers, mean over samples; slack and storages where they were evaluated."""
+    """Counts in layers, mean over samples; slack where it was evaluated."""
     wrong = lines.get("turnpike.misclassified", {})
     per_sample = lambda v: None if v is None else v / n_samples  # noqa: E731
     found = {
@@ -213,8 +227,7 @@ def _of_lines(lines: dict[str, dict], n_samples: int) -> dict:
         "wrong_bound": per_sample(wrong.get("bound")),
         "rate_says": lines["turnpike.rate"]["message"].replace(";", ","),
     }
-    names = ("trajectory", "sampled", "available_storage", "available_storage_above")
-    for name in names:
+    for name in ("trajectory", "sampled"):
         line = lines.get(f"dissipativity.{name}")
         if line:
             found |= {name: line["measured"], f"{name}_is": line["verdict"]}

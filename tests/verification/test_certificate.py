@@ -26,7 +26,8 @@ from verification.balls import (
     model as ball_model,
 )
 from verification.checks import certificate
-from verification.checks.certificate import Outcome, certify, certify_minimum
+from verification.checks.certificate import Outcome, certify_minimum, check_certificate
+from verification.evaluation.subject import TrainingSubject
 
 flint = pytest.importorskip("flint")
 
@@ -107,7 +108,7 @@ def test_a_saddle_with_gradient_of_rounding_is_proved_to_be_no_minimum():
     found = certify_minimum(problem, u)
     assert found.outcome is Outcome.SADDLE, found.reason
     assert least * 1.01 <= found.curvature_witness < 0
-    (line,) = certify(_file(problem, u))
+    (line,) = check_certificate(TrainingSubject(_file(problem, u)))
     assert line.verdict is report.Verdict.FAILED and line.kind == "claim"
 
 
@@ -154,7 +155,7 @@ def test_a_wrong_point_is_not_applicable_and_never_passes():
     problem, u = solved()
     moved = flatten(u)
     moved[3] += 1e-5
-    (line,) = certify(_file(problem, moved))
+    (line,) = check_certificate(TrainingSubject(_file(problem, moved)))
     assert line.verdict is report.Verdict.NOT_APPLICABLE and "not stationary" in line.message
     # asked for at any tolerance, the distance tells
     found = certify_minimum(problem, moved)
@@ -169,7 +170,7 @@ def test_null_directions_are_not_certified_and_named():
     point = minimise(problem, u)
     found = certify_minimum(problem, flatten(point))
     assert found.outcome is Outcome.UNDECIDED and "null direction" in found.reason
-    lines = certify(_file(problem, flatten(point)), tol=1e-3)
+    lines = check_certificate(TrainingSubject(_file(problem, flatten(point)), tolerance=1e-3))
     assert lines[0].verdict is report.Verdict.INCONCLUSIVE
     # exactly singular, exactly stationary: no data cost, no r in the idle directions
     idle = small(r=0.0, activation="identity", labels=np.arange(12) % 2, inputs=np.zeros((12, 2)))
@@ -207,7 +208,7 @@ def test_boxes_that_contain_a_kink_are_refused():
     found = certify_minimum(problem, u)
     assert found.outcome is Outcome.UNDECIDED
     assert "kink: layer 0, sample 0, unit 0" in found.reason
-    (line,) = certify(_file(problem, u), tol=1.0)
+    (line,) = check_certificate(TrainingSubject(_file(problem, u), tolerance=1.0))
     assert line.verdict is report.Verdict.INCONCLUSIVE
     # the same for softsign, whose second derivative jumps
     soft = problem.with_(activation="softsign")
@@ -237,14 +238,14 @@ def test_relu_away_from_kinks_is_certified():
 def test_overflow_is_no_certificate():
     problem = small(activation="identity")
     u = np.full(problem.n_decision, 1e200)
-    lines = certify(_file(problem, u))
+    lines = check_certificate(TrainingSubject(_file(problem, u)))
     assert all(line.verdict is not report.Verdict.PASSED for line in lines)
     assert certify_minimum(problem, u).outcome is Outcome.UNDECIDED
 
 
 def test_large_problems_are_refused_with_a_sentence():
     problem = small(depth=200, width=3)
-    (line,) = certify(_file(problem, flatten(controls.zeros(problem))))
+    (line,) = check_certificate(TrainingSubject(_file(problem, flatten(controls.zeros(problem)))))
     assert line.verdict is report.Verdict.NOT_CHECKED and "2400" in line.message
 
 
@@ -252,13 +253,13 @@ def test_without_flint_a_clear_sentence(monkeypatch):
     monkeypatch.setattr(balls, "available", lambda: False)
     problem, u = solved()
     with pytest.raises(ValueError, match=r"python-flint.*certify"):
-        certify(_file(problem, flatten(u)))
+        check_certificate(TrainingSubject(_file(problem, flatten(u))))
 
 
 def test_progress_is_told_and_the_lines_are_json():
     problem, u = solved()
     told: list[str] = []
-    lines = certify(_file(problem, flatten(u)), progress=told.append)
+    lines = check_certificate(TrainingSubject(_file(problem, flatten(u)), progress=told.append))
     assert told and all(text.startswith("certificate: ") for text in told)
     assert [line.name for line in lines] == [
         "certificate.minimum",

@@ -13,17 +13,16 @@ from ocp import controls as containers
 from ocp import datasets, loss, trace
 from ocp.evaluation import rollout
 from verification.checks import dissipativity
-from verification.checks.traces import TraceSubject
 from verification.evaluation import states
 from verification.evaluation.alpha import lower_bound
 from verification.evaluation.minimisers import log_mean_exp
-from verification.evaluation.subject import TrainingSubject
+from verification.evaluation.subject import TraceSubject, TrainingSubject
 from verification.report import Finding, Verdict
 
 EPS = np.finfo(float).eps
 THREE = dict(zip(("inputs", "labels"), datasets.blobs(n_samples=9, n_classes=3), strict=True))
 THREE |= {"n_classes": 3}
-LINES = ("trajectory", "sampled", "certified", "available_storage", "required_supply")
+LINES = ("trajectory", "sampled", "certified")
 
 
 def facts_of(certify=False, **changes):
@@ -80,7 +79,7 @@ def test_hypotheses_that_hold_or_overflow():
 
 def test_the_lines_of_a_file():
     lines = dissipativity.check_dissipativity(facts_of())
-    names = ("alpha", *LINES[:4], "available_storage_above", LINES[4])
+    names = ("alpha", *LINES)
     assert [line.name for line in lines] == [f"dissipativity.{name}" for name in names]
 
 
@@ -182,7 +181,7 @@ def test_the_slack_of_a_trace(n_classes):
         h=0.5, p_d=0.9, r=1e-2, gamma=1.0, beta=1, origin={},
     )  # fmt: skip
     subject = TraceSubject(content)
-    alpha, line = dissipativity.along_trace(subject)
+    alpha, line = dissipativity.check_dissipativity_of_trace(subject)
     assert alpha.name == "dissipativity.alpha"
     slack, distance = slack_of(subject.problem, logits)
     k, i = np.unravel_index(slack.argmin(), slack.shape)
@@ -192,7 +191,9 @@ def test_the_slack_of_a_trace(n_classes):
     assert line.bound == pytest.approx(64 * EPS * (1 + distance.max()), rel=1e-9, abs=0)
     assert line.message == "least slack over 35 (layer, sample) pairs (measured: minus it)"
     assert line.verdict is Verdict.PROVED
-    (line,) = dissipativity.along_trace(TraceSubject(dataclasses.replace(content, beta=0)))
+    (line,) = dissipativity.check_dissipativity_of_trace(
+        TraceSubject(dataclasses.replace(content, beta=0))
+    )
     assert (line.name, line.verdict) == ("dissipativity", Verdict.NOT_APPLICABLE)
 
 

@@ -1,7 +1,5 @@
 """Large files are judged in few passes, with the same numbers as small ones."""
 
-import contextlib
-
 import numpy as np
 import pytest
 from problems import spirals
@@ -15,26 +13,6 @@ from verification.evaluation.subject import TrainingSubject
 from verification.report import Verdict
 
 
-@contextlib.contextmanager
-def counted(monkeypatch):
-    """Count layers that are propagated, in units of one forward pass over the data."""
-    count = []
-    propagate = states.propagate
-
-    def counting(problem, controls, batch):
-        count.append(len(batch.s) * problem.depth)
-        return propagate(problem, controls, batch)
-
-    with monkeypatch.context() as patch:
-        evaluation = ("states", "adjoint", "subject", "hessian", "layers")
-        names = [f"evaluation.{m}" for m in evaluation]
-        for module in (*names, "checks.dissipativity", "checks.first_order"):
-            home = __import__(f"verification.{module}", fromlist=["x"])
-            if hasattr(home, "propagate"):
-                patch.setattr(home, "propagate", counting)
-        yield count
-
-
 def content(**changes):
     problem = spirals(20, depth=8, **changes)
     return TrainingFile(problem=problem, controls=random_start(problem, np.random.default_rng(0)))
@@ -44,10 +22,10 @@ def content(**changes):
 def test_forward_passes_of_all_checks_but_lanczos(monkeypatch, activation):
     monkeypatch.setattr(TrainingSubject, "too_large", "treated as too large")
     file = content(activation=activation)
-    with counted(monkeypatch) as count:
+    with states.counting() as count:
         checks = ("statement", "first_order", "second_order", "geometry", "turnpike", "depth")
         verify_content([file], budget=0, only=[*checks, "diagnosis"])
-    passes = sum(count) / (file.problem.n_samples * file.problem.depth)
+    passes = count.forward / (file.problem.n_samples * file.problem.depth)
     # one forward for gradient and survey, one for the network idled and cropped; relu may look
     # once more for descent from a kink
     assert passes <= (2.0 if activation == "tanh" else 3.0)
@@ -61,12 +39,12 @@ def test_the_passes_that_are_printed_are_those_that_were_made(monkeypatch):
     assert "counted: 2.0 forward, 1.0 backward" in line.message
     assert "Lanczos 0" not in line.message
     size = file.problem.n_samples * file.problem.depth
-    before = dict(states.WORK)
-    line = verify_content([file], budget=20, only=on_large_files).named("cost.passes")
+    with states.counting() as work:
+        line = verify_content([file], budget=20, only=on_large_files).named("cost.passes")
     # a Lanczos step is a forward and a backward pass of its own, and counted apart
     assert "counted: 2.0 forward, 1.0 backward" in line.message
     assert "a step" in line.message
-    assert states.WORK["forward"] - before["forward"] == (2 + 5) * size
+    assert work.forward == (2 + 5) * size
 
 
 @pytest.mark.parametrize("scheme", ["euler", "rk4"])
@@ -74,8 +52,7 @@ def test_the_passes_that_are_printed_are_those_that_were_made(monkeypatch):
 def test_a_survey_off_the_gradient_pass_is_that_of_its_own_pass(monkeypatch, activation, scheme):
     file = content(activation=activation, scheme=scheme)
     monkeypatch.setattr(states, "BATCH_BYTES", 40_000)  # several batches
-    shared, alone = TrainingSubject(file), TrainingSubject(file)
-    shared.share_pass = True
+    shared, alone = TrainingSubject(file, share_pass=True), TrainingSubject(file)
     for name in states.Survey.__slots__:
         one, other = getattr(shared.survey, name), getattr(alone.survey, name)
         if name == "near_kinks":
@@ -88,12 +65,12 @@ def test_a_survey_off_the_gradient_pass_is_that_of_its_own_pass(monkeypatch, act
 def test_lanczos_steps_cost_one_forward_and_one_backward_each(monkeypatch):
     monkeypatch.setattr(TrainingSubject, "too_large", "treated as too large")
     file = content()
-    with counted(monkeypatch) as few:
+    with states.counting() as few:
         verify_content([file], budget=8, only=["second_order"])
-    with counted(monkeypatch) as more:
+    with states.counting() as more:
         verify_content([file], budget=20, only=["second_order"])
     samples = file.problem.n_samples * file.problem.depth
-    assert (sum(more) - sum(few)) / samples == 4  # 1 and 5 steps
+    assert (more.forward - few.forward) / samples == 4  # 1 and 5 steps
 
 
 def test_kept_logits_change_no_number(monkeypatch):

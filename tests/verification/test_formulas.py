@@ -13,9 +13,8 @@ from ocp.controls import flatten
 from ocp.files import TrainingFile
 from verification.api import verify_content
 from verification.checks import across_depths, statement
-from verification.checks.traces import TraceSubject
-from verification.evaluation import descent, hessian, lanczos, storage
-from verification.evaluation.subject import HESSIAN_BYTES, TrainingSubject
+from verification.evaluation import descent, hessian, lanczos
+from verification.evaluation.subject import HESSIAN_BYTES, TraceSubject, TrainingSubject
 from verification.report import Finding, Report, Verdict
 
 
@@ -36,39 +35,6 @@ def test_single_precision_moves_the_gradient_by_the_hessian_times_half_a_unit():
     half_ulp = 0.5 * np.spacing(np.abs(flatten(u)).astype(np.float32)).astype(float)
     most = (np.abs(subject.hessian.H) @ half_ulp).max()
     assert 0.05 * most < line.measured <= 1.001 * most
-
-
-@pytest.mark.parametrize("scheme", ["euler", "heun"])
-@pytest.mark.parametrize("activation", ["tanh", "softsign", "identity"])
-def test_the_required_supply_is_the_cost_of_the_straight_path(activation, scheme):
-    problem = small(activation=activation, scheme=scheme, h=0.3, r=0.02)
-    subject = TrainingSubject(claimed(problem, controls.zeros(problem)))
-    line = storage.check_storage(subject)[-1]
-    model = storage.OneSample(problem, subject.minimisers)
-    # the velocity is constant along the path: Heun's second stage is the next state
-    stages = {"euler": [(0, 1.0)], "heun": [(0, 0.5), (1, 0.5)]}[scheme]
-    jump, costs = model.start - model.rest, []
-    for M in storage.LAYERS:
-        slope = jump / (problem.h * M)
-        if activation != "identity" and np.abs(slope).max() >= 0.95:
-            continue
-        b = solve(problem.sigma, slope)
-        x = np.stack([model.rest + (k + a) / M * jump for k in range(M) for a, _ in stages])
-        w = np.array([w for _ in range(M) for _, w in stages])
-        z = x @ problem.readout_weight.T + problem.readout_bias
-        g = np.log(np.exp(z).sum(axis=1)) - z @ model.q + (model.q * np.log(model.q)).sum()
-        costs.append(problem.h * (w @ (g - model.rate(x)) + M * 0.5 * problem.r * b @ b))
-    assert line.measured == pytest.approx(min(costs), rel=1e-6)
-
-
-def solve(sigma, slope):
-    """B with sigma(b) = slope, by bisection."""
-    low, high = np.full(slope.shape, -1e3), np.full(slope.shape, 1e3)
-    for _ in range(200):
-        middle = 0.5 * (low + high)
-        below = sigma(middle) < slope
-        low, high = np.where(below, middle, low), np.where(below, high, middle)
-    return 0.5 * (low + high)
 
 
 def test_dense_hessians_are_formed_up_to_400_mib():

@@ -16,6 +16,7 @@ from verification.balls import arithmetic as balls
 from verification.checks import reachability
 from verification.checks.reachability import check_reachability, reach
 from verification.evaluation import steering
+from verification.evaluation.subject import TrainingSubject
 
 flint = pytest.importorskip("flint")
 
@@ -175,7 +176,7 @@ def test_the_lines_of_a_reachable_file():
     u = start_of(problem)
     told: list[str] = []
     steering, depth = check_reachability(
-        TrainingFile(problem=problem, controls=u), progress=told.append
+        TrainingSubject(TrainingFile(problem=problem, controls=u), progress=told.append)
     )
     assert steering.verdict is report.Verdict.PROVED and told
     assert "V_N <=" in steering.message
@@ -191,7 +192,7 @@ def test_the_lines_of_a_reachable_file():
 def test_the_file_that_does_not_steer_gets_the_weaker_bound(monkeypatch):
     problem, u = solved()
     monkeypatch.setattr(reachability, "ARRIVED", 0.0)
-    steering, depth = check_reachability(TrainingFile(problem=problem, controls=u))
+    steering, depth = check_reachability(TrainingSubject(TrainingFile(problem=problem, controls=u)))
     assert steering.verdict is report.Verdict.OBSERVED and "weaker bound" in steering.message
     assert depth.verdict is report.Verdict.NOT_CHECKED
 
@@ -207,7 +208,9 @@ def test_the_file_that_does_not_steer_gets_the_weaker_bound(monkeypatch):
 )
 def test_hypotheses_that_fail_are_not_applicable(changes, message):
     problem = separable(6, depth=2, **changes)
-    lines = check_reachability(TrainingFile(problem=problem, controls=start_of(problem)))
+    lines = check_reachability(
+        TrainingSubject(TrainingFile(problem=problem, controls=start_of(problem)))
+    )
     assert all(line.verdict is report.Verdict.NOT_APPLICABLE for line in lines)
     assert message in lines[0].message
 
@@ -216,7 +219,9 @@ def test_equal_inputs_with_different_labels_are_not_reachable():
     problem = Problem(
         inputs=np.ones((3, 2)), labels=np.array([0, 1, 1]), n_classes=2, depth=3, width=3
     )
-    steering, _ = check_reachability(TrainingFile(problem=problem, controls=start_of(problem)))
+    steering, _ = check_reachability(
+        TrainingSubject(TrainingFile(problem=problem, controls=start_of(problem)))
+    )
     assert steering.verdict is report.Verdict.NOT_APPLICABLE and "not reachable" in steering.message
     # and were it tried, it would not be certified
     assert not reach(problem, start_of(problem)).certified
@@ -225,14 +230,18 @@ def test_equal_inputs_with_different_labels_are_not_reachable():
 def test_large_files_overflow_and_a_missing_extra(monkeypatch):
     inputs, labels = datasets.circles(600)
     problem = small(inputs=inputs, labels=labels)
-    steering, _ = check_reachability(TrainingFile(problem=problem, controls=start_of(problem)))
+    steering, _ = check_reachability(
+        TrainingSubject(TrainingFile(problem=problem, controls=start_of(problem)))
+    )
     assert steering.verdict is report.Verdict.NOT_CHECKED and "600 equations" in steering.message
     linear = small(activation="identity")
     huge = unflatten(linear, np.full(linear.n_decision, 1e200))
     with np.errstate(all="ignore"):
-        lines = check_reachability(TrainingFile(problem=linear, controls=huge))
+        lines = check_reachability(TrainingSubject(TrainingFile(problem=linear, controls=huge)))
     assert all(line.verdict is report.Verdict.NOT_APPLICABLE for line in lines)
     monkeypatch.setattr(balls, "available", lambda: False)
     problem = separable(6, depth=6)
-    steering, _ = check_reachability(TrainingFile(problem=problem, controls=start_of(problem)))
+    steering, _ = check_reachability(
+        TrainingSubject(TrainingFile(problem=problem, controls=start_of(problem)))
+    )
     assert steering.verdict is report.Verdict.OBSERVED and "python-flint" in steering.message

@@ -1,4 +1,4 @@
-"""Count bounds hold for every file; what several depths decide; rates; storages."""
+"""Count bounds hold for every file; what several depths decide; rates."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ from ocp import controls as containers
 from ocp.files import TrainingFile
 from verification.api import verify_content
 from verification.checks import across_depths, dissipativity, turnpike
-from verification.evaluation import alpha, storage
+from verification.evaluation import alpha
 from verification.evaluation.subject import TrainingSubject
 from verification.report import Verdict
 
@@ -187,33 +187,6 @@ def test_slack_fails_for_a_bound_5_percent_too_large(n_c, monkeypatch):
     assert bad["dissipativity.sampled"] is Verdict.FAILED
     if n_c == 2:
         assert bad["dissipativity.trajectory"] is Verdict.FAILED
-
-
-@pytest.mark.parametrize("scheme", ["euler", "rk4"])
-def test_storage_vanishes_for_the_tight_rate_and_grows_for_one_above_it(scheme, monkeypatch):
-    subject = TrainingSubject(claimed(*solved(scheme=scheme)))
-    lines = {e.name.split(".")[1]: e for e in storage.check_storage(subject)}
-    assert lines["available_storage"].verdict is Verdict.PROVED
-    assert lines["available_storage"].measured <= 1e-9
-    assert lines["available_storage_above"].verdict is Verdict.PROVED
-    assert lines["required_supply"].measured >= 0
-    model = storage.OneSample(subject.problem, subject.minimisers)
-    idle = 0.05 * model.rate(model.start)
-    for N in (1, 5, 20):
-        assert model.collected(1.05, N, optimise=False) == pytest.approx(
-            subject.problem.h * N * idle
-        )
-    # broken: a "tight" rate that is not tight
-    tight = alpha.tight
-    monkeypatch.setattr(alpha, "tight", lambda *a, **k: 1.05 * tight(*a, **k))
-    lines = {e.name.split(".")[1]: e for e in storage.check_storage(subject)}
-    assert lines["available_storage"].verdict is Verdict.FAILED
-
-
-def test_storage_refutes_nothing_for_a_rate_below():
-    subject = TrainingSubject(claimed(*solved()))
-    model = storage.OneSample(subject.problem, subject.minimisers)
-    assert model.collected(0.95, 10, optimise=True) == 0.0
 
 
 def test_the_curvature_of_alpha_is_printed():

@@ -18,9 +18,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..evaluation import layers
-from ..evaluation.subject import TrainingSubject
+from ..evaluation.subject import Subject, TraceSubject
 from ..report import Check, Entry, Finding, Verdict, not_applicable
-from .traces import TraceSubject
 from .turnpike import off_turnpike
 
 NAME = "turnpike.across_depths"
@@ -34,7 +33,7 @@ UNTRAINED = 1e-2
 ROUNDING = 1e-12
 
 
-def check_across_depths(subjects: Sequence[TrainingSubject], names: Sequence[str]) -> list[Entry]:
+def check_across_depths(subjects: Sequence[Subject], names: Sequence[str]) -> list[Entry]:
     """Return the claim on the counts, the values V_N and which files are proved not optimal."""
     different = _difference(subjects, names)
     if different:
@@ -44,7 +43,7 @@ def check_across_depths(subjects: Sequence[TrainingSubject], names: Sequence[str
     return [_counts(subjects, names), _values(subjects), *_not_optimal(subjects, names)]
 
 
-def _difference(subjects: Sequence[TrainingSubject], names: Sequence[str]) -> str:
+def _difference(subjects: Sequence[Subject], names: Sequence[str]) -> str:
     """Say in what two files differ beside depth and controls, or ""."""
     first = subjects[0].problem
     for subject, name in zip(subjects[1:], names[1:], strict=True):
@@ -60,12 +59,12 @@ def _difference(subjects: Sequence[TrainingSubject], names: Sequence[str]) -> st
     return ""
 
 
-def _are_traces(subjects: Sequence[TrainingSubject]) -> bool:
+def _are_traces(subjects: Sequence[Subject]) -> bool:
     """Traces hold logits for inputs; these differ from network to network."""
     return all(isinstance(subject, TraceSubject) for subject in subjects)
 
 
-def _counts(subjects: Sequence[TrainingSubject], names: Sequence[str]) -> Entry:
+def _counts(subjects: Sequence[Subject], names: Sequence[str]) -> Entry:
     depths = [subject.problem.depth for subject in subjects]
     if len(set(depths)) < 3 or depths[-1] < 2 * depths[0]:
         why = (
@@ -99,13 +98,22 @@ def _counts(subjects: Sequence[TrainingSubject], names: Sequence[str]) -> Entry:
     if ALLOWED < growth < PROPORTIONAL * added:
         text = "the count grows by more than one layer, but by less than half of the added ones"
         return dataclasses.replace(line, undecidable=text)
+    traces = [
+        str(name)
+        for subject, name in zip(subjects, names, strict=True)
+        if isinstance(subject, TraceSubject)
+    ]
+    if growth <= ALLOWED and traces:
+        text = f"the count is bounded, but {traces[0]} is a stage trace: it has no gradient, so"
+        text += " nothing tells a solution from any other network"
+        return dataclasses.replace(line, undecidable=text)
     if growth <= ALLOWED and unfinished:
         text = f"the count is bounded, but {unfinished[0]} is far from stationary"
         return dataclasses.replace(line, undecidable=text)
     return line
 
 
-def _values(subjects: Sequence[TrainingSubject]) -> Finding:
+def _values(subjects: Sequence[Subject]) -> Finding:
     """List V_N (upper bounds: each file is one feasible point)."""
     values = ", ".join(
         f"{subject.survey.objective:.6g} (N = {subject.problem.depth})" for subject in subjects
@@ -117,7 +125,7 @@ def _values(subjects: Sequence[TrainingSubject]) -> Finding:
     )
 
 
-def _not_optimal(subjects: Sequence[TrainingSubject], names: Sequence[str]) -> list[Entry]:
+def _not_optimal(subjects: Sequence[Subject], names: Sequence[str]) -> list[Entry]:
     """Return one line for each file that another one beats, proved by evaluation."""
     lines: list[Entry] = []
     for subject, name in zip(subjects, names, strict=True):
@@ -153,7 +161,7 @@ def _not_optimal(subjects: Sequence[TrainingSubject], names: Sequence[str]) -> l
     return lines
 
 
-def _feasible(subject: TrainingSubject, depth: int) -> tuple[float, str]:
+def _feasible(subject: Subject, depth: int) -> tuple[float, str]:
     """Cost at `depth` of this file with idle layers appended, cropped, or as it is."""
     problem, found = subject.problem, subject.survey
     m = depth - problem.depth

@@ -27,7 +27,6 @@ import numpy as np
 import scipy.linalg
 
 from ocp.controls import describe, flatten
-from ocp.files import TrainingFile
 from ocp.problem import Problem
 
 from .. import report
@@ -45,6 +44,7 @@ from ..balls.krawczyk import (
     widest_box,
 )
 from ..balls.model import ball_model, gradient, objective
+from ..evaluation.subject import TrainingSubject
 from ..report import Entry, Finding, Verdict
 
 Progress = Callable[[str], None]
@@ -132,56 +132,48 @@ def gradient_bounds(problem: Problem, u: np.ndarray, bits: int = 128) -> tuple[f
         return _gradient_bounds(gradient(ball_model(problem), balls.exact(u)))
 
 
-def certify(
-    file: TrainingFile,
-    *,
-    tol: float = 1e-8,
-    bits: int = 128,
-    max_bits: int = 512,
-    progress: Progress | None = None,
-) -> tuple[Entry, ...]:
+def check_certificate(subject: TrainingSubject) -> list[Entry]:
     """Return the lines of the check "certificate".
 
-    tol : a file whose largest gradient entry provably exceeds it is not stationary, and then the
-        certificate is not applicable
+    A file whose largest gradient entry provably exceeds the tolerance is not stationary, and then
+    the certificate is not applicable.
 
     Raises
     ------
     ValueError : python-flint is not installed
     """
     balls.require()
-    name = "certificate.minimum"
-    problem, u = file.problem, flatten(file.controls)
+    name, tolerance = "certificate.minimum", subject.tolerance
+    problem, u = subject.problem, flatten(subject.controls)
     refusal = _too_large(problem)
     if refusal:
-        return (report.not_checked(name, refusal, kind="claim"),)
+        return [report.not_checked(name, refusal, kind="claim")]
     try:
-        least, most = gradient_bounds(problem, u, bits)
+        least, most = gradient_bounds(problem, u)
     except ContainsKink:
         least = most = 0.0  # the attempt below says where
-    if least > tol:
-        why = f"not stationary: the largest gradient entry is at least {least:.3g} > {tol:.3g}"
-        return (report.not_applicable(name, why, kind="claim"),)
+    if least > tolerance:
+        why = f"not stationary: the largest gradient entry is at least {least:.3g}"
+        return [report.not_applicable(name, f"{why} > {tolerance:.3g}", kind="claim")]
     if not math.isfinite(most):
         why = "the ball of the gradient is unbounded: the states overflow"
-        return (Finding(name=name, verdict=Verdict.INCONCLUSIVE, message=why, kind="claim"),)
-    found = certify_minimum(problem, u, bits, max_bits, progress)
-    return entries(found)
+        return [Finding(name=name, verdict=Verdict.INCONCLUSIVE, message=why, kind="claim")]
+    return entries(certify_minimum(problem, u, progress=subject.progress))
 
 
-def entries(found: Certificate) -> tuple[Entry, ...]:
+def entries(found: Certificate) -> list[Entry]:
     """Return the lines of the table for a result."""
     name = "certificate.minimum"
     if found.outcome is Outcome.UNDECIDED:
         why = f"not certified: {found.reason}"
-        return (Finding(name=name, verdict=Verdict.INCONCLUSIVE, message=why, kind="claim"),)
+        return [Finding(name=name, verdict=Verdict.INCONCLUSIVE, message=why, kind="claim")]
     if found.outcome is Outcome.SADDLE:
         why = (
             f"{found.outcome.value}: curvature <= {found.curvature_witness:.4g} along a direction,"
             f" at distance <= {found.distance:.3g}"
         )
         verdict = Verdict.FAILED
-        return (
+        return [
             Finding(
                 name=name,
                 verdict=verdict,
@@ -190,8 +182,8 @@ def entries(found: Certificate) -> tuple[Entry, ...]:
                 relation=">=",
                 message=why,
                 kind="claim",
-            ),
-        )
+            )
+        ]
     statement = (
         f"there is a strict local minimiser, the only stationary point within"
         f" {found.radius:.3g} of the polished controls, at distance <= {found.distance:.3g} from"
@@ -199,7 +191,7 @@ def entries(found: Certificate) -> tuple[Entry, ...]:
         f" ({found.bits} bits; local, nothing is said of other minima)"
     )
     proved = Verdict.PROVED
-    return (
+    return [
         Finding(
             name=name,
             verdict=Verdict.PASSED,
@@ -230,7 +222,7 @@ def entries(found: Certificate) -> tuple[Entry, ...]:
             bound=found.objective_upper,
             message="the objective of the minimiser lies between",
         ),
-    )
+    ]
 
 
 def _attempt(problem: Problem, u: np.ndarray, bits: int, say: Progress):

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..evaluation import layers
 from ..evaluation.layers import entry_layer
-from ..evaluation.subject import TrainingSubject
+from ..evaluation.subject import TraceSubject, TrainingSubject
 from ..report import Entry, Finding, Verdict, not_applicable, theorem
 
 #: agreement of a formula with an evaluation, relative to J
@@ -49,6 +49,34 @@ def check_depth(subject: TrainingSubject) -> list[Entry]:
     else:
         lines.append(not_applicable("depth.cropped", "a network needs one layer"))
     return [*lines, *_predictions(subject, k)]
+
+
+def check_depth_of_trace(subject: TraceSubject) -> list[Entry]:
+    """Return cropping at the entry layer: cost, logits, flips; depth used needs idling."""
+    k, N = entry_layer(subject), subject.problem.depth
+    lines: list[Entry] = [not_applicable("depth.used", "idling cannot be told from a trace")]
+    if not 1 <= k < N:
+        return [*lines, not_applicable("depth.cropped", f"the entry layer is {k} of {N}")]
+    z = subject.content.logits
+    flipped = layers.flips(z[-1], z[k], subject.problem.labels)
+    change = np.abs(z[-1] - z[k]).max(axis=1)
+    return [
+        *lines,
+        Finding(
+            name="depth.cropped",
+            verdict=Verdict.OBSERVED,
+            measured=layers.cropped_change(subject, k),
+            where=f"layer {k}",
+            message="change of J when the network is cropped at the entry layer",
+        ),
+        Finding(
+            name="depth.logits",
+            verdict=Verdict.OBSERVED,
+            measured=float(change.max()),
+            where=f"sample {int(change.argmax())}",
+            message=f"largest change of a logit; {int(flipped.sum())} predictions flip",
+        ),
+    ]
 
 
 def _effect(what: str, change: float, evaluated: float, J: float, k: int) -> Finding:

@@ -4,8 +4,8 @@
 
 holds for trained and untrained networks alike.  The slack is evaluated (a) along the trajectory,
 (b) on a seeded sample near it, far away and in adversarial directions; (c) the certified bound of
-alpha is ball arithmetic on demand.  All three test alpha and this code.  Available storage is 0
-for the tight rate and grows without bound for one 5 % above it (Willems 1972; Gruene 2013).
+alpha is ball arithmetic on demand.  All three test alpha and this code.  That no other storage
+does better is a theorem about alpha alone: `evaluation.storage`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ import numpy as np
 
 from ocp.problem import SCHEMES
 
-from ..evaluation import storage
-from ..evaluation.minimisers import log_mean_exp
+from ..evaluation.minimisers import Minimisers, log_mean_exp
 from ..evaluation.states import batches, logits, propagate
-from ..evaluation.subject import TrainingSubject
+from ..evaluation.subject import Subject, TraceSubject, TrainingSubject
 from ..report import (
     Entry,
     Finding,
@@ -38,12 +37,10 @@ NAMES = (
     "dissipativity.trajectory",
     "dissipativity.sampled",
     "dissipativity.certified",
-    "dissipativity.available_storage",
-    "dissipativity.required_supply",
 )
 
 
-def why_not(subject: TrainingSubject) -> str:
+def why_not(subject: Subject) -> str:
     """Why dissipativity is not a statement about this file, or ""."""
     problem = subject.problem
     if subject.minimisers.applicable:
@@ -58,7 +55,7 @@ def why_not(subject: TrainingSubject) -> str:
 
 
 def check_dissipativity(subject: TrainingSubject) -> list[Entry]:
-    """Return the three lines on the slack, the constant, and the storages."""
+    """Return the constant and the three lines on the slack."""
     reason = why_not(subject)
     if reason:
         return [not_applicable(name, reason) for name in NAMES]
@@ -67,11 +64,10 @@ def check_dissipativity(subject: TrainingSubject) -> list[Entry]:
         along_trajectory(subject),
         sampled(subject),
         *_certified(subject),
-        *storage.check_storage(subject),
     ]
 
 
-def _constant(subject: TrainingSubject) -> Finding:
+def _constant(subject: Subject) -> Finding:
     minimisers, n_c = subject.minimisers, subject.problem.n_classes
     eps = float(minimisers.softmax.min())
     exact = n_c == 2 and minimisers.full_rank
@@ -118,7 +114,7 @@ def along_trajectory(subject: TrainingSubject) -> Finding:
     )
 
 
-def along_trace(subject: TrainingSubject) -> list[Entry]:
+def check_dissipativity_of_trace(subject: TraceSubject) -> list[Entry]:
     """The slack of a stage trace, whose states are its logits."""
     reason = why_not(subject)
     if reason:
@@ -138,7 +134,9 @@ def along_trace(subject: TrainingSubject) -> list[Entry]:
     ]
 
 
-def _slack(minimisers, z: np.ndarray, rows) -> tuple[np.ndarray, float]:
+def _slack(
+    minimisers: Minimisers, z: np.ndarray, rows: slice | np.ndarray
+) -> tuple[np.ndarray, float]:
     """(g - g*) - alpha(dist_z) for each sample, and the size that rounding is relative to."""
     distance = np.linalg.norm(minimisers.offset(z, rows), axis=-1)
     slack = minimisers.excess(z, rows) - minimisers.alpha(distance, rows)

@@ -11,7 +11,7 @@ import numpy as np
 from ocp import activations
 from ocp.controls import describe, flatten, layer_size
 
-from ..evaluation.adjoint import adjoint_rhs, decay
+from ..evaluation.adjoint import decay, multipliers
 from ..evaluation.states import batches, propagate
 from ..evaluation.subject import TrainingSubject
 from ..report import Check, Entry, Finding, Verdict, not_applicable, not_checked
@@ -198,7 +198,7 @@ def stored_costate(subject: TrainingSubject) -> list[Entry]:
     for batch in batches(problem, copies=2):
         run = propagate(problem, controls, batch)
         given = stored[:, batch.rows]
-        wanted = adjoint_rhs(problem, controls, batch, run, given)
+        wanted = multipliers(problem, controls, batch, run, given).costate
         residual = np.abs(wanted - given).max(axis=2)
         residual = np.where(np.isnan(residual), np.inf, residual)
         at = residual.argmax(axis=1)

@@ -7,7 +7,7 @@ import numpy as np
 from ocp import loss
 
 from ..evaluation.minimisers import CLEAR, ZERO, class_distances
-from ..evaluation.subject import TrainingSubject
+from ..evaluation.subject import Subject, TrainingSubject
 from ..report import Check, Entry, Finding, Verdict, not_applicable
 
 VALUE_TOLERANCE = 1e-12
@@ -57,7 +57,15 @@ def check_geometry(subject: TrainingSubject) -> list[Entry]:
     return lines
 
 
-def class_distance(subject: TrainingSubject) -> list[Entry]:
+def check_geometry_of_trace(subject: Subject) -> list[Entry]:
+    """Return the distance between classes; a stage trace holds no readout to look at."""
+    return [
+        not_applicable("geometry.rank", "a stage trace holds no readout", "claim"),
+        *class_distance(subject),
+    ]
+
+
+def class_distance(subject: Subject) -> list[Entry]:
     """Return the distance between the minimisers of two classes, where there are minimisers."""
     if subject.minimisers.applicable:
         return []

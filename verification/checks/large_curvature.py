@@ -14,21 +14,19 @@ import numpy as np
 
 from ocp.controls import describe
 
-from ..evaluation import hessian, states
+from ..evaluation import states
 from ..evaluation.descent import descend_by_curvature
-from ..evaluation.lanczos import DELTA, SEED, Ritz, least_eigenvalue
-from ..evaluation.subject import TrainingSubject
+from ..evaluation.lanczos import DELTA, SEED, Ritz
+from ..evaluation.subject import PASSES_A_STEP, PASSES_BEFORE, LanczosCost, Subject, TrainingSubject
 from ..report import Check, Entry, Finding, Verdict, not_checked
 
-#: passes that one Lanczos step costs, and that the other checks cost together
-PASSES_A_STEP, PASSES_BEFORE = 3.0, 5.0
 CURVATURE = "second_order.curvature"
 LANCZOS = "second_order.lanczos"
 
 
 def claim(subject: TrainingSubject) -> list[Entry]:
     """Return the claim on the curvature of a stationary file."""
-    ritz = lanczos(subject)
+    ritz = subject.least_curvature
     if ritz is None:
         nan = float("nan")
         return [
@@ -54,65 +52,46 @@ def claim(subject: TrainingSubject) -> list[Entry]:
 
 def finding(subject: TrainingSubject) -> list[Entry]:
     """Return what Lanczos sees where the file is not stationary."""
-    ritz = lanczos(subject)
+    ritz = subject.least_curvature
     if ritz is None:
         return [not_checked(LANCZOS, _no_budget(subject))]
     return [_line(subject, ritz)]
 
 
-def lanczos(subject: TrainingSubject) -> Ritz | None:
-    """Run Lanczos within the budget; None if it allows no step."""
-    steps = int((subject.budget - PASSES_BEFORE) // PASSES_A_STEP)
-    if steps < 1:
-        return None
-    problem, controls = subject.problem, subject.controls
-    product = lambda d: hessian.products(problem, controls, d[None])[0]  # noqa: E731
-    decided = lambda ritz: ritz.least < -ritz.rounding or ritz.interval[0] > ritz.rounding  # noqa: E731
-    begun, work = time.process_time(), dict(states.WORK)
-    found = least_eigenvalue(product, problem.n_decision, steps, enough=decided)
-    subject.lanczos_seconds = time.process_time() - begun
-    subject.lanczos_work = {way: states.WORK[way] - work[way] for way in work}
-    subject.lanczos_steps = found.steps
-    return found
-
-
 class Spent:
     """What judging a file costs, check by check: processor time, and passes counted exactly."""
 
-    def __init__(self, subject: TrainingSubject) -> None:
-        self.subject = subject
+    def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self.counted = {"forward": 0, "backward": 0}
+        self.forward = self.backward = 0
 
     @contextlib.contextmanager
-    def on(self, check: str) -> Iterator[None]:
+    def on(self, check: str, subject: Subject) -> Iterator[None]:
         """Count what happens inside for `check`, less what Lanczos takes of it."""
-        subject = self.subject
-        time_before, lanczos_before = time.process_time(), subject.lanczos_seconds
-        work_before, lanczos_work = dict(states.WORK), subject.lanczos_work
-        yield
-        lanczos = subject.lanczos_seconds - lanczos_before
-        self.seconds[check] = time.process_time() - time_before - lanczos
-        for way in self.counted:
-            done = states.WORK[way] - work_before[way]
-            self.counted[way] += done - (subject.lanczos_work[way] - lanczos_work[way])
+        begun, before = time.process_time(), _lanczos_cost(subject)
+        with states.counting() as work:
+            yield
+        after = _lanczos_cost(subject)
+        lanczos = after.seconds - before.seconds
+        self.seconds[check] = time.process_time() - begun - lanczos
+        self.forward += work.forward - (after.forward - before.forward)
+        self.backward += work.backward - (after.backward - before.backward)
 
-    def finding(self) -> Finding:
+    def finding(self, subject: TrainingSubject) -> Finding:
         """Say it in gradient passes, one being a forward and a backward pass over the data."""
-        subject, one = self.subject, self.subject.pass_seconds
+        one, lanczos = subject.pass_seconds, subject.lanczos_cost
         size = subject.problem.n_samples * subject.problem.depth
-        forward, backward = (self.counted[way] / size for way in ("forward", "backward"))
         dear = sorted(self.seconds.items(), key=lambda item: -item[1])[:3]
         text = (
             "gradient passes without Lanczos, in processor time"
             f" ({', '.join(f'{name} {seconds / one:.1f}' for name, seconds in dear)});"
-            f" counted: {forward:.1f} forward, {backward:.1f} backward"
+            f" counted: {self.forward / size:.1f} forward, {self.backward / size:.1f} backward"
         )
-        if subject.lanczos_steps:
-            lanczos = subject.lanczos_seconds / one
+        if lanczos.steps:
+            passes = lanczos.seconds / one
             text += (
-                f"; Lanczos {lanczos:.1f} of a budget of {subject.budget:g},"
-                f" {lanczos / subject.lanczos_steps:.1f} a step"
+                f"; Lanczos {passes:.1f} of a budget of {subject.budget:g},"
+                f" {passes / lanczos.steps:.1f} a step"
             )
         return Finding(
             name="cost.passes",
@@ -120,6 +99,10 @@ class Spent:
             measured=sum(self.seconds.values()) / one,
             message=f"{text}; a pass takes {one:.2g} s",
         )
+
+
+def _lanczos_cost(subject: Subject) -> LanczosCost:
+    return subject.lanczos_cost if isinstance(subject, TrainingSubject) else LanczosCost()
 
 
 def _undecidable(subject: TrainingSubject, ritz: Ritz) -> str:

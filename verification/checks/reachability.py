@@ -28,7 +28,6 @@ import numpy as np
 
 from ocp import loss
 from ocp.controls import Controls, ends, flatten, layer_size, unflatten
-from ocp.files import TrainingFile
 from ocp.problem import SCHEMES, Problem
 
 from ..balls import arithmetic as balls
@@ -67,24 +66,15 @@ class Reachability:
     controls: np.ndarray
 
 
-def check_reachability(
-    file: TrainingFile,
-    *,
-    progress: Callable[[str], None] = lambda text: None,
-    subject: TrainingSubject | None = None,
-) -> tuple[Entry, ...]:
-    """Return the lines of the check "reachability".
-
-    subject : what has been evaluated of the file already
-    """
+def check_reachability(subject: TrainingSubject) -> list[Entry]:
+    """Return the lines of the check "reachability"."""
     names = ("reachability.steering", "reachability.depth")
-    problem = file.problem
-    subject = subject or TrainingSubject(file)
-    reason = why_not(problem, file.controls, subject)
+    problem = subject.problem
+    reason = why_not(subject)
     if reason:
-        return tuple(not_applicable(name, reason) for name in names)
+        return [not_applicable(name, reason) for name in names]
     if not math.isfinite(subject.survey.objective):
-        return tuple(not_applicable(name, "the objective is not finite") for name in names)
+        return [not_applicable(name, "the objective is not finite") for name in names]
     J, delta = subject.survey.objective, float(subject.survey.data_cost[-1])
     weaker = (
         f"weaker bound, from this file idled: V_N <= {J:.6g}"
@@ -96,10 +86,10 @@ def check_reachability(
         lacking = Verdict.NOT_APPLICABLE if _inseparable(subject) else Verdict.NOT_CHECKED
         message = f"{refusal}; {weaker}"
         first = Finding(name=names[0], verdict=lacking, message=message)
-        return (first, not_checked(names[1], "no exact steering is proved"))
-    found = reach(problem, file.controls, progress)
+        return [first, not_checked(names[1], "no exact steering is proved")]
+    found = reach(problem, subject.controls, subject.progress)
     if not found.certified:
-        return (
+        return [
             Finding(
                 name=names[0],
                 verdict=Verdict.OBSERVED,
@@ -107,12 +97,13 @@ def check_reachability(
                 message=f"exact steering is not certified: {found.reason}; {weaker}",
             ),
             not_checked(names[1], "no exact steering is proved"),
-        )
-    return (_steering_line(names[0], found, problem, J), _depth_line(names[1], found, subject))
+        ]
+    return [_steering_line(names[0], found, problem, J), _depth_line(names[1], found, subject)]
 
 
-def why_not(problem: Problem, controls: Controls, subject: TrainingSubject) -> str:
+def why_not(subject: TrainingSubject) -> str:
     """Why reachability is not a statement about this file, or ""."""
+    problem = subject.problem
     if problem.p_d == 1.0:
         return "p_d = 1: the minimum of hard cross-entropy is not attained"
     if not subject.minimisers.full_rank:

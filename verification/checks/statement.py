@@ -10,7 +10,7 @@ import numpy as np
 from ocp.controls import flatten, unflatten
 
 from ..evaluation import adjoint
-from ..evaluation.subject import TrainingSubject
+from ..evaluation.subject import Subject, TrainingSubject
 from ..report import Check, Entry, Finding, Verdict, not_applicable
 
 OBJECTIVE_TOLERANCE = 1e-10
@@ -29,7 +29,12 @@ def check_statement(subject: TrainingSubject) -> list[Entry]:
     ]
 
 
-def stored_hash(subject: TrainingSubject) -> Entry:
+def check_statement_of_trace(subject: Subject) -> list[Entry]:
+    """Compare what can be recomputed of a stage trace: its hash and its objective."""
+    return [stored_hash(subject), stored_objective(subject)]
+
+
+def stored_hash(subject: Subject) -> Entry:
     """The stored sha256 against the recomputed one."""
     stored = subject.content.origin.get("sha256")
     if stored is None:
@@ -45,7 +50,7 @@ def stored_hash(subject: TrainingSubject) -> Entry:
     )
 
 
-def stored_objective(subject: TrainingSubject) -> Entry:
+def stored_objective(subject: Subject) -> Entry:
     """The stored objective against J."""
     name, J = "statement.objective", subject.survey.objective
     if "objective" not in subject.content.origin:
@@ -108,7 +113,7 @@ def _cautions(subject: TrainingSubject) -> list[Entry]:
     ]
 
 
-def _told(subject: TrainingSubject, key: str, digits: int) -> str:
+def _told(subject: Subject, key: str, digits: int) -> str:
     """What the file stores, as it stands there if it is no number."""
     value = subject.content.origin[key]
     number = _number(value)

@@ -23,8 +23,7 @@ from ocp.problem import SCHEMES
 
 from ..evaluation.layers import entry_layer
 from ..evaluation.minimisers import RESOLVED, class_distances
-from ..evaluation.states import ends_cost
-from ..evaluation.subject import TrainingSubject
+from ..evaluation.subject import Subject
 from ..report import Entry, Finding, Verdict, not_applicable, theorem
 
 TUBES = ((1 / 8, "1/8"), (1 / 4, "1/4"), (1 / 2, "1/2"))
@@ -33,7 +32,7 @@ LEVELS = ((1 / 8, "1/8"), (1 / 2, "1/2"))
 FEWEST = 3
 
 
-def check_turnpike(subject: TrainingSubject) -> list[Entry]:
+def check_turnpike(subject: Subject) -> list[Entry]:
     """Return the count bounds and the observations on one file."""
     problem = subject.problem
     if problem.block == "single" and not problem.sigma.zero_at_zero:
@@ -50,27 +49,27 @@ def check_turnpike(subject: TrainingSubject) -> list[Entry]:
     return [*counts, _entry(subject), _leaving(subject), _rate(subject)]
 
 
-def excess_cost(subject: TrainingSubject) -> float:
+def excess_cost(subject: Subject) -> float:
     """J' = J less the cost of trained ends and less what no control can avoid."""
     problem = subject.problem
     unavoidable = (
         problem.h * problem.depth * problem.beta + problem.gamma
     ) * subject.minimisers.least
-    return subject.survey.objective - ends_cost(problem, subject.controls) - unavoidable
+    return subject.survey.objective - subject.ends_cost - unavoidable
 
 
-def tube(subject: TrainingSubject, fraction: float) -> float:
+def tube(subject: Subject, fraction: float) -> float:
     """Radius of a tube around the minimisers, in logits."""
     return fraction * class_distances(subject.problem).boundary
 
 
-def off_turnpike(subject: TrainingSubject, fraction: float) -> np.ndarray:
+def off_turnpike(subject: Subject, fraction: float) -> np.ndarray:
     """Share of samples outside the tube at each layer 0..N-1, (N,); NaN distances are outside."""
     inside = subject.distances[:-1] <= tube(subject, fraction)
     return 1.0 - inside.mean(axis=1)
 
 
-def _first_weight(subject: TrainingSubject) -> float:
+def _first_weight(subject: Subject) -> float:
     return subject.problem.h * SCHEMES[subject.problem.scheme][1][0]
 
 
@@ -79,7 +78,7 @@ def _over(cost: float, unit: float) -> float:
     return cost / unit if unit > RESOLVED else np.inf
 
 
-def _tube_counts(subject: TrainingSubject) -> list[Entry]:
+def _tube_counts(subject: Subject) -> list[Entry]:
     if subject.minimisers.applicable:
         return [not_applicable("turnpike.tube", subject.minimisers.applicable)]
     lines = []
@@ -103,7 +102,7 @@ def _tube_counts(subject: TrainingSubject) -> list[Entry]:
     return lines
 
 
-def _wrong_count(subject: TrainingSubject) -> Finding:
+def _wrong_count(subject: Subject) -> Finding:
     problem = subject.problem
     wrong = int((~subject.survey.right[:-1]).sum())
     g_mis = loss.misclassification_threshold(problem.n_classes, problem.p_d)
@@ -118,7 +117,7 @@ def _wrong_count(subject: TrainingSubject) -> Finding:
     )
 
 
-def _level_counts(subject: TrainingSubject) -> list[Entry]:
+def _level_counts(subject: Subject) -> list[Entry]:
     problem = subject.problem
     g_mis = loss.misclassification_threshold(problem.n_classes, problem.p_d)
     lines = []
@@ -138,7 +137,7 @@ def _level_counts(subject: TrainingSubject) -> list[Entry]:
     return lines
 
 
-def _entry(subject: TrainingSubject) -> Finding:
+def _entry(subject: Subject) -> Finding:
     k, N = entry_layer(subject), subject.problem.depth
     settled = subject.survey.data_cost[-1]
     return Finding(
@@ -155,7 +154,7 @@ def _entry(subject: TrainingSubject) -> Finding:
     )
 
 
-def _leaving(subject: TrainingSubject) -> Finding:
+def _leaving(subject: Subject) -> Finding:
     """After the entry layer: where the data cost rises again (a leaving arc)."""
     name = "turnpike.leaving"
     cost, k = subject.survey.data_cost, entry_layer(subject)
@@ -209,7 +208,7 @@ def fit_rate(excess: np.ndarray, last: int) -> Rate | None:
     )
 
 
-def _rate(subject: TrainingSubject) -> Finding:
+def _rate(subject: Subject) -> Finding:
     name = "turnpike.rate"
     if subject.minimisers.applicable:
         return not_applicable(name, subject.minimisers.applicable)

@@ -22,6 +22,7 @@ from ocp import activations, loss
 from ocp.controls import Controls, describe, ends
 from ocp.problem import SCHEMES, Problem
 
+from ..evaluation.states import layer
 from ..evaluation.states import logits as statement_logits
 from .evaluation import Evaluation
 
@@ -41,19 +42,6 @@ def locate(
     return "", "single quantities agree within the tolerance; their combination does not"
 
 
-def step(problem: Problem, controls: Controls, k: int, x: np.ndarray, h: float) -> np.ndarray:
-    """Phi_h(x, u_k) of the statement with another step size, (m, n)."""
-    nodes, weights = SCHEMES[problem.scheme]
-    K, total = np.zeros_like(x), np.zeros_like(x)
-    for a, w in zip(nodes, weights, strict=True):
-        v = (x + (h * a) * K) @ controls.A[k].T + controls.b[k]
-        K = problem.sigma.derivatives(v, 0)[0]
-        if controls.W is not None:
-            K = K @ controls.W[k].T
-        total = total + w * K
-    return x + h * total
-
-
 def _states(problem, controls, own, other, tolerance):
     X = other.states
     if X is None:
@@ -64,7 +52,7 @@ def _states(problem, controls, own, other, tolerance):
         slips = [("the lift has no bias e", problem.input_values @ E.T)]
         return "layer 0", _name("x_0 = E s + e", X[0], lifted, slips, tolerance)
     for k in range(problem.depth):
-        wanted = step(problem, controls, k, X[k], problem.h)
+        wanted = layer(problem, controls, k, X[k], problem.h)
         if not _same(X[k + 1], wanted, tolerance):
             slips = _layer_slips(problem, controls, k, X)
             return f"layer {k}", _name(f"x_{k + 1}", X[k + 1], wanted, slips, tolerance)
@@ -75,27 +63,27 @@ def _layer_slips(problem, controls, k, X) -> Iterator[Slip]:
     """Yield the slips that one layer can contain, with what each would give."""
     x, h = X[k], problem.h
     no_bias = dataclasses.replace(controls, b=np.zeros_like(controls.b))
-    yield "the bias b is missing", step(problem, no_bias, k, x, h)
-    other_h = _fit(lambda t: step(problem, controls, k, x, t), X[k + 1], h)
+    yield "the bias b is missing", layer(problem, no_bias, k, x, h)
+    other_h = _fit(lambda t: layer(problem, controls, k, x, t), X[k + 1], h)
     text = f"the step h is {other_h:.6g}, the statement's {h:.6g} ({other_h / h - 1:+.2%})"
-    yield text, step(problem, controls, k, x, other_h)
+    yield text, layer(problem, controls, k, x, other_h)
     turned = dataclasses.replace(controls, A=controls.A.mT)
-    yield "A is transposed", step(problem, turned, k, x, h)
+    yield "A is transposed", layer(problem, turned, k, x, h)
     if controls.W is not None:
         turned = dataclasses.replace(controls, W=controls.W.mT)
-        yield "W is transposed", step(problem, turned, k, x, h)
-    yield "the skip connection is missing", step(problem, controls, k, x, h) - x
+        yield "W is transposed", layer(problem, turned, k, x, h)
+    yield "the skip connection is missing", layer(problem, controls, k, x, h) - x
     for name in activations.NAMES:
         if name != problem.activation:
             slip = problem.with_(activation=name)
-            yield f"the activation is {name}", step(slip, controls, k, x, h)
+            yield f"the activation is {name}", layer(slip, controls, k, x, h)
     if problem.activation in activations.SHIFTABLE:
         slip = problem.with_(shifted=not problem.shifted)
         text = "shifted" if slip.shifted else "not shifted"
-        yield f"the activation is {text}", step(slip, controls, k, x, h)
+        yield f"the activation is {text}", layer(slip, controls, k, x, h)
     for name in SCHEMES:
         slip = problem.with_(scheme=name)
-        yield f"the scheme is {name}", step(slip, controls, k, x, h)
+        yield f"the scheme is {name}", layer(slip, controls, k, x, h)
 
 
 def _logits(problem, controls, own, other, tolerance):

@@ -22,7 +22,7 @@ from ocp import loss
 from ocp.controls import Controls, ends, flatten
 from ocp.problem import SCHEMES, Problem
 
-from .states import WORK, Batch, Pass, batches, logits, propagate
+from .states import Batch, Pass, batches, count, logits, propagate
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -34,8 +34,18 @@ class Multipliers:
     zeta: np.ndarray
 
 
-def multipliers(problem: Problem, controls: Controls, batch: Batch, run: Pass) -> Multipliers:
-    """Solve the transposed (unit triangular) system backwards."""
+def multipliers(
+    problem: Problem,
+    controls: Controls,
+    batch: Batch,
+    run: Pass,
+    given: np.ndarray | None = None,
+) -> Multipliers:
+    """Solve the transposed (unit triangular) system backwards.
+
+    given : a costate (N+1, m, n) to be tested: entry k + 1 of it stands on the right-hand side of
+        entry k, so what comes back differs from it by the residual, layer by layer
+    """
     _, _, C, _ = ends(problem, controls)
     nodes, weights = SCHEMES[problem.scheme]
     h, N, S = problem.h, problem.depth, len(nodes)
@@ -44,7 +54,7 @@ def multipliers(problem: Problem, controls: Controls, batch: Batch, run: Pass) -
     scale = 1.0 / problem.n_samples
     costate[N] = (problem.gamma * scale) * (loss_slope(problem, controls, run.X[N], batch) @ C)
     for k in reversed(range(N)):
-        lam, mu = costate[k + 1], np.zeros_like(costate[k])
+        lam, mu = (costate if given is None else given)[k + 1], np.zeros_like(costate[k])
         costate[k] = lam
         for s in reversed(range(S)):
             following = nodes[s + 1] if s + 1 < S else 0.0
@@ -56,36 +66,8 @@ def multipliers(problem: Problem, controls: Controls, batch: Batch, run: Pass) -
                 slope = loss_slope(problem, controls, run.Y[k, s], batch)
                 mu = mu + (h * weights[s] * scale) * (slope @ C)
             costate[k] = costate[k] + mu
-    WORK["backward"] += N * len(batch.s)
+    count(backward=N * len(batch.s))
     return Multipliers(costate=costate, kappa=kappa, zeta=zeta)
-
-
-def adjoint_rhs(
-    problem: Problem, controls: Controls, batch: Batch, run: Pass, costate: np.ndarray
-) -> np.ndarray:
-    """Return what the costate equations make of a given costate, (N+1, m, n).
-
-    Entry k is the right-hand side with costate[k + 1] put in, entry N the terminal condition: the
-    difference to the costate is the residual, layer by layer.
-    """
-    _, _, C, _ = ends(problem, controls)
-    nodes, weights = SCHEMES[problem.scheme]
-    h, N, scale = problem.h, problem.depth, 1.0 / problem.n_samples
-    result = np.empty_like(costate)
-    result[N] = (problem.gamma * scale) * (loss_slope(problem, controls, run.X[N], batch) @ C)
-    for k in range(N):
-        mu = np.zeros_like(costate[k])
-        result[k] = costate[k + 1]
-        for s in reversed(range(len(nodes))):
-            following = nodes[s + 1] if s + 1 < len(nodes) else 0.0
-            kappa = h * (weights[s] * costate[k + 1] + following * mu)
-            pulled = kappa if controls.W is None else kappa @ controls.W[k]
-            mu = (problem.sigma.derivatives(run.V[k, s], 1)[1] * pulled) @ controls.A[k]
-            if problem.beta:
-                slope = loss_slope(problem, controls, run.Y[k, s], batch)
-                mu = mu + (h * weights[s] * scale) * (slope @ C)
-            result[k] += mu
-    return result
 
 
 def gradient(problem: Problem, controls: Controls) -> tuple[np.ndarray, np.ndarray]:

@@ -8,12 +8,12 @@ from ocp import loss
 from ocp.problem import SCHEMES, Problem
 
 from . import states
-from .subject import TrainingSubject
+from .subject import Subject, TrainingSubject
 
 TOLERANCE = 1e-2
 
 
-def entry_layer(subject: TrainingSubject) -> int:
+def entry_layer(subject: Subject) -> int:
     """First k with F(x_j) - l* <= 1.1 (F(x_N) - l*) + 1e-3 g_mis for all j >= k."""
     problem, cost = subject.problem, subject.survey.data_cost
     g_mis = loss.misclassification_threshold(problem.n_classes, problem.p_d)
@@ -27,21 +27,21 @@ def entry_layer(subject: TrainingSubject) -> int:
     return k
 
 
-def bracket(subject: TrainingSubject, k: int) -> float:
+def bracket(subject: Subject, k: int) -> float:
     """sum_{j >= k} h l_j + gamma F(x_N): what idling or cropping at k replaces."""
     problem, found = subject.problem, subject.survey
     later = problem.h * float(found.layer_cost[k:].sum())
     return later + problem.gamma * float(found.data_cost[-1])
 
 
-def idled_change(subject: TrainingSubject, k: int) -> float:
+def idled_change(subject: Subject, k: int) -> float:
     """J(idled at k) - J by the formula; needs sigma(0) = 0 or a double block."""
     problem = subject.problem
     left = problem.h * problem.beta * (problem.depth - k) + problem.gamma
     return left * float(subject.survey.data_cost[k]) - bracket(subject, k)
 
 
-def cropped_change(subject: TrainingSubject, k: int) -> float:
+def cropped_change(subject: Subject, k: int) -> float:
     """J(cropped at k) - J by the formula, k = 0..N."""
     return subject.problem.gamma * float(subject.survey.data_cost[k]) - bracket(subject, k)
 

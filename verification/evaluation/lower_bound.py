@@ -1,4 +1,4 @@
-"""A lower bound of J that holds for *every* control, and the gap to the file's objective.
+"""A lower bound of J that holds for *every* control.
 
 Two samples of different classes share the controls, so layer k moves them apart by at most
 
@@ -21,7 +21,7 @@ s = sum_{l<k} log psi(t_l), not increasing in s.  The control pays h (r/2) |A|^2
 On a grid of s every quantity is taken at the end of its cell where it is smallest, so the minimum
 over the grid bounds the continuous one; floats are rounded down by more than libm can err.
 F(x_0) is known and replaces Fbar(0) at the first stage.  The bound is far from the best value
-where single samples must travel: the gap says how far.
+where single samples must travel: `checks.gap` says how far.
 """
 
 from __future__ import annotations
@@ -34,11 +34,7 @@ import scipy.optimize
 from scipy.special import xlogy
 
 from ocp import loss
-from ocp.files import TrainingFile
-from ocp.problem import Problem
-
-from ..report import NAN, Entry, Finding, Verdict, not_applicable, not_checked
-from . import states
+from ocp.problem import SCHEMES, Problem
 
 #: Lipschitz constants, rounded up; the derivatives of gelu and silu exceed 1
 LIPSCHITZ = {
@@ -63,7 +59,6 @@ _STAGES = {
     "heun": ((1.0,), (1.0, 1.0)),
     "rk4": ((1.0,), (1.0, 1 / 2), (1.0, 1 / 2, 1 / 4), (1.0, 1.0, 1 / 2, 1 / 4)),
 }
-_WEIGHTS = {"euler": (1.0,), "heun": (0.5, 0.5), "rk4": (1 / 6, 1 / 3, 1 / 3, 1 / 6)}
 #: relative error of exp, log1p, expm1 and of short sums of theirs, with room: 64 units
 _SLACK = 64 * np.finfo(float).eps
 MAX_SAMPLES = 3000
@@ -114,7 +109,7 @@ def lower_bound(problem: Problem, cells: int = 4000) -> LowerBound:
     value = _dynamic_program(problem, edges, F, float(beyond))
     if problem.beta:
         # the first stage point is x_0 itself: its cost is known, whatever the control
-        known = problem.h * _WEIGHTS[problem.scheme][0] * (_initial_cost(problem) - float(F[0]))
+        known = problem.h * SCHEMES[problem.scheme][1][0] * (_initial_cost(problem) - float(F[0]))
         value = (value + max(0.0, known)) * (1.0 - _SLACK)
     return LowerBound(
         value=float(value),
@@ -131,39 +126,6 @@ def why_not(problem: Problem) -> str:
     if problem.n_samples > MAX_SAMPLES:
         return f"the matching is meant for {MAX_SAMPLES} samples; found {problem.n_samples}"
     return ""
-
-
-def check_gap(file: TrainingFile, *, cells: int = 4000) -> tuple[Entry, ...]:
-    """Return the lines of the check "gap": the bound and how far the file's objective is above."""
-    problem = file.problem
-    if problem.trained != ("layers",):
-        return (not_applicable("gap.lower_bound", why_not(problem)),)
-    if why_not(problem):
-        return (not_checked("gap.lower_bound", why_not(problem)),)
-    with np.errstate(over="ignore", invalid="ignore"):
-        J = states.objective(problem, file.controls)
-    if not math.isfinite(J):
-        return (not_applicable("gap.lower_bound", "the objective is not finite"),)
-    found = lower_bound(problem, cells)
-    rounding = 1e-10 * max(1.0, abs(J))  # the statement check's agreement between evaluations
-    contradiction = found.value > J + rounding
-    gap = (J - found.value) / J if J > 0 else NAN
-    message = (
-        f"every control costs at least {found.value:.6g}; this file is {gap:.1%} of its objective"
-        " above that; no more is known of other minima"
-    )
-    if contradiction:
-        message = f"CONTRADICTS A THEOREM: J = {J:.6g} is below the bound {found.value:.6g}"
-    verdict = Verdict.PROVED if found.value > 0 else Verdict.VACUOUS
-    return (
-        Finding(
-            name="gap.lower_bound",
-            verdict=Verdict.FAILED if contradiction else verdict,
-            measured=found.value,
-            bound=J,
-            message=message,
-        ),
-    )
 
 
 def pair_cost(problem: Problem, margin: np.ndarray) -> np.ndarray:
@@ -281,7 +243,7 @@ def _dynamic_program(problem: Problem, s: np.ndarray, F: np.ndarray, beyond: flo
     V = gamma * padded[: G + 1] * down
     V_beyond = gamma * beyond * down
     index = np.arange(G + 1)
-    data = np.zeros((len(_WEIGHTS[problem.scheme]), G + 1), dtype=int)
+    data = np.zeros((len(SCHEMES[problem.scheme][1]), G + 1), dtype=int)
     most_t = _inverse_psi(problem.scheme, s + s[1]) * (1 + 1e-9) + 1e-12
     for stage, polynomial in enumerate(_STAGES[problem.scheme]):
         # the largest log stage(t) in the cell, in whole steps rounded up
@@ -295,7 +257,7 @@ def _dynamic_program(problem: Problem, s: np.ndarray, F: np.ndarray, beyond: flo
         for m in range(G + 1):
             value = cost[m] + later[index + m + 1]
             if beta:
-                for w, jump in zip(_WEIGHTS[problem.scheme], data[:, m], strict=True):
+                for w, jump in zip(SCHEMES[problem.scheme][1], data[:, m], strict=True):
                     value = value + h * w * padded[index + jump]
             np.minimum(new, value, out=new)
             if cost[m] >= new.max():
@@ -304,10 +266,10 @@ def _dynamic_program(problem: Problem, s: np.ndarray, F: np.ndarray, beyond: flo
             # larger increments than the grid holds: everything is `beyond` afterwards
             rest = cost[G] + V_beyond
             if beta:
-                rest = rest + h * _WEIGHTS[problem.scheme][0] * padded[index]
+                rest = rest + h * SCHEMES[problem.scheme][1][0] * padded[index]
             np.minimum(new, rest, out=new)
         # standing still (t = 0) is exact on the grid
-        still = V + (h * beta * sum(_WEIGHTS[problem.scheme])) * padded[: G + 1]
+        still = V + (h * beta * sum(SCHEMES[problem.scheme][1])) * padded[: G + 1]
         V = np.minimum(new, still) * (1.0 - (8 + N) * _SLACK)
         V_beyond = (V_beyond + h * beta * beyond) * (1.0 - (8 + N) * _SLACK)
     return float(max(V[0], 0.0))

@@ -11,7 +11,9 @@ Samples are taken in batches whose arrays stay below `BATCH_BYTES`, whatever the
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,8 +27,6 @@ BATCH_BYTES = 64 * 2**20
 #: logits of all layers are kept up to this size: several checks read them
 LOGITS_BYTES = 256 * 2**20
 KINK_TOLERANCE = 1e-9
-#: what this process has done so far, in layers times samples: forwards and backwards
-WORK = {"forward": 0, "backward": 0}
 #: pre-activations this small are listed by the survey, unless there are too many
 NEAR_KINK, LISTED = 1e-5, 10**6
 
@@ -79,6 +79,35 @@ class Survey:
     near_kinks: np.ndarray | None = None
 
 
+@dataclass(slots=True)
+class Work:
+    """Layers times samples that were passed, forwards and backwards."""
+
+    forward: int = 0
+    backward: int = 0
+
+
+_COUNTERS: ContextVar[tuple[Work, ...]] = ContextVar("counters of work", default=())
+
+
+@contextlib.contextmanager
+def counting() -> Iterator[Work]:
+    """Yield a count of all passes that are made inside, however deep in the calls."""
+    work = Work()
+    token = _COUNTERS.set((*_COUNTERS.get(), work))
+    try:
+        yield work
+    finally:
+        _COUNTERS.reset(token)
+
+
+def count(*, forward: int = 0, backward: int = 0) -> None:
+    """Add to every count that is being taken."""
+    for work in _COUNTERS.get():
+        work.forward += forward
+        work.backward += backward
+
+
 def batches(problem: Problem, copies: int = 1) -> Iterator[Batch]:
     """Yield all samples in order; `copies` arrays of the size of one pass are meant to fit."""
     stages = len(SCHEMES[problem.scheme][0])
@@ -94,24 +123,49 @@ def batches(problem: Problem, copies: int = 1) -> Iterator[Batch]:
         yield Batch(rows=rows, s=s, q=q, labels=labels)
 
 
+def whole(problem: Problem) -> Batch:
+    """Return all samples as one batch, for what is small by its own limits."""
+    q = problem.soft_targets
+    return Batch(rows=slice(None), s=problem.input_values, q=q, labels=problem.labels)
+
+
 def propagate(problem: Problem, controls: Controls, batch: Batch) -> Pass:
     """Roll the batch through all layers."""
     E, e, _, _ = ends(problem, controls)
-    nodes, weights = SCHEMES[problem.scheme]
-    sigma, h = problem.sigma, problem.h
-    m, n, N, S = len(batch.s), problem.width, problem.depth, len(nodes)
+    m, n, N = len(batch.s), problem.width, problem.depth
     X = np.empty((N + 1, m, n))
-    Y, V, K = (np.empty((N, S, m, n)) for _ in range(3))
+    Y, V, K = (np.empty((N, len(SCHEMES[problem.scheme][0]), m, n)) for _ in range(3))
     X[0] = batch.s @ E.T + e
     for k in range(N):
-        for s in range(S):
-            Y[k, s] = X[k] if s == 0 else X[k] + (h * nodes[s]) * K[k, s - 1]
-            V[k, s] = Y[k, s] @ controls.A[k].T + controls.b[k]
-            value = sigma.derivatives(V[k, s], 0)[0]
-            K[k, s] = value if controls.W is None else value @ controls.W[k].T
-        X[k + 1] = X[k] + h * np.tensordot(weights, K[k], axes=1)
-    WORK["forward"] += N * m
+        X[k + 1] = _layer(problem, controls, k, X[k], problem.h, Y[k], V[k], K[k])
+    count(forward=N * m)
     return Pass(X=X, Y=Y, V=V, K=K)
+
+
+def layer(problem: Problem, controls: Controls, k: int, x: np.ndarray, h: float) -> np.ndarray:
+    """Phi_h(x, u_k) of the statement, with another step size if h says so; x (m, n)."""
+    Y, V, K = (np.empty((len(SCHEMES[problem.scheme][0]), *x.shape)) for _ in range(3))
+    return _layer(problem, controls, k, x, h, Y, V, K)
+
+
+def _layer(
+    problem: Problem,
+    controls: Controls,
+    k: int,
+    x: np.ndarray,
+    h: float,
+    Y: np.ndarray,
+    V: np.ndarray,
+    K: np.ndarray,
+) -> np.ndarray:
+    """Phi_h(x, u_k), (m, n); stage points, pre-activations and slopes go to Y, V, K (S, m, n)."""
+    nodes, weights = SCHEMES[problem.scheme]
+    for s, a in enumerate(nodes):
+        Y[s] = x if s == 0 else x + (h * a) * K[s - 1]
+        V[s] = Y[s] @ controls.A[k].T + controls.b[k]
+        value = problem.sigma.derivatives(V[s], 0)[0]
+        K[s] = value if controls.W is None else value @ controls.W[k].T
+    return x + h * np.tensordot(weights, K, axes=1)
 
 
 def logits(problem: Problem, controls: Controls, X: np.ndarray) -> np.ndarray:

@@ -15,6 +15,8 @@ import scipy.linalg
 from ocp.controls import Controls, ends, flatten, layer_size, unflatten
 from ocp.problem import SCHEMES, Problem
 
+from .states import Pass, propagate, whole
+
 #: Gauss-Newton has arrived when no equation is violated by more
 ARRIVED = 1e-9
 #: equations^2 x unknowns x iterations that Gauss-Newton may spend, some seconds
@@ -26,46 +28,51 @@ def equations_and_jacobian(
 ) -> tuple[np.ndarray, np.ndarray]:
     """E(u), (n_d (n_c-1),), and dE/du of the layers alone, (n_d (n_c-1), N m), in float64.
 
-    Stage by stage forwards, then the rows C_j - C_last are swept backwards through the layers.
+    The slopes of every layer are taken at the stages of the forward pass; then the rows
+    C_j - C_last are swept backwards through the layers.
     """
-    A, b, W, E, e, C, c = _with_layers(problem, controls, u)
-    nodes, weights = SCHEMES[problem.scheme]
-    n, m, h, N = problem.width, layer_size(problem), problem.h, problem.depth
-    x = problem.input_values @ E.T + e
-    n_d = len(x)
-    Phi = np.empty((N, n_d, n, n + m))
-    for k in range(N):
-        step, slope = np.zeros_like(x), np.zeros((n_d, n, n + m))
-        K, dK = np.zeros_like(x), np.zeros_like(slope)
-        for a, w in zip(nodes, weights, strict=True):
-            X, dX = x + h * a * K, h * a * dK
-            dX[:, range(n), range(n)] += 1.0
-            value, first = problem.sigma.derivatives(X @ A[k].T + b[k], 1)
-            dV = A[k] @ dX
-            for j in range(n):
-                dV[:, j, n + j * n : n + j * n + n] += X
-                dV[:, j, n + n * n + j] += 1.0
-            dK = first[:, :, None] * dV
-            K = value
-            if W is not None:
-                K, dK = value @ W[k].T, W[k] @ dK
-                for j in range(n):
-                    start = n + n * n + n + j * n
-                    dK[:, j, start : start + n] += value
-            step, slope = step + w * K, slope + w * dK
-        x = x + h * step
-        Phi[k] = h * slope
-        Phi[k][:, range(n), range(n)] += 1.0
-    rows = C[:-1] - C[-1]
+    moved = _with_layers(problem, controls, u)
+    run = propagate(problem, moved, whole(problem))
+    _, _, C, c = ends(problem, moved)
+    n, m, N = problem.width, layer_size(problem), problem.depth
+    n_d, rows = problem.n_samples, C[:-1] - C[-1]
     q = problem.soft_targets
     wanted = np.log(q[:, :-1] / q[:, -1:])
-    values = x @ rows.T + (c[:-1] - c[-1]) - wanted
+    values = run.X[-1] @ rows.T + (c[:-1] - c[-1]) - wanted
     sweep = np.broadcast_to(rows, (n_d, *rows.shape))
     jacobian = np.empty((n_d, len(rows), N * m))
     for k in reversed(range(N)):
-        jacobian[:, :, k * m : k * m + m] = sweep @ Phi[k][:, :, n:]
-        sweep = sweep @ Phi[k][:, :, :n]
+        slope = _layer_slope(problem, moved, run, k)
+        jacobian[:, :, k * m : k * m + m] = sweep @ slope[:, :, n:]
+        sweep = sweep @ slope[:, :, :n]
     return values.ravel(), jacobian.reshape(-1, N * m)
+
+
+def _layer_slope(problem: Problem, controls: Controls, run: Pass, k: int) -> np.ndarray:
+    """dx_{k+1}/d(x_k, u_k), (n_d, n, n + m)."""
+    nodes, weights = SCHEMES[problem.scheme]
+    n, h, W = problem.width, problem.h, controls.W
+    total = np.zeros((problem.n_samples, n, n + layer_size(problem)))
+    dK = np.zeros_like(total)
+    diagonal = np.arange(n)
+    for s, (a, w) in enumerate(zip(nodes, weights, strict=True)):
+        dX = h * a * dK
+        dX[:, diagonal, diagonal] += 1.0
+        value, first = problem.sigma.derivatives(run.V[k, s], 1)
+        dV = controls.A[k] @ dX
+        for j in range(n):
+            dV[:, j, n + j * n : n + j * n + n] += run.Y[k, s]
+            dV[:, j, n + n * n + j] += 1.0
+        dK = first[:, :, None] * dV
+        if W is not None:
+            dK = W[k] @ dK
+            for j in range(n):
+                start = n + n * n + n + j * n
+                dK[:, j, start : start + n] += value
+        total = total + w * dK
+    total *= h
+    total[:, diagonal, diagonal] += 1.0
+    return total
 
 
 def gauss_newton(
@@ -88,7 +95,14 @@ def gauss_newton(
     return u, residual
 
 
-def _levenberg(problem, controls, progress, iterations: int, damping: float, follow: bool):
+def _levenberg(
+    problem: Problem,
+    controls: Controls,
+    progress: Callable[[str], None],
+    iterations: int,
+    damping: float,
+    follow: bool,
+) -> tuple[np.ndarray, float]:
     u = flatten(controls)[: problem.depth * layer_size(problem)].copy()
     values, jacobian = equations_and_jacobian(problem, controls, u)
     for iteration in range(iterations):
@@ -121,7 +135,6 @@ def _levenberg(problem, controls, progress, iterations: int, damping: float, fol
     return u, float(np.abs(values).max())
 
 
-def _with_layers(problem: Problem, controls: Controls, u: np.ndarray) -> tuple:
-    whole = np.concatenate([u, flatten(controls)[len(u) :]])
-    moved = unflatten(problem, whole)
-    return (moved.A, moved.b, moved.W, *ends(problem, moved))
+def _with_layers(problem: Problem, controls: Controls, u: np.ndarray) -> Controls:
+    """The controls with the layers of u and their own ends."""
+    return unflatten(problem, np.concatenate([u, flatten(controls)[len(u) :]]))

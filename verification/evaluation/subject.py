@@ -1,17 +1,29 @@
-"""One file under examination: its content and what has been evaluated of it, each once."""
+"""One file under examination: what has been evaluated of it, each once, whatever the file is.
+
+    TrainingSubject   a training file: states, costates and derivatives are computed here
+    TraceSubject      a stage trace: logits and norms of a network that is not here
+
+What checks of both share is the protocol `Subject`.  A number that is unknown is NaN: no check
+passes on it.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol, final
 
 import numpy as np
 
+from ocp import loss
 from ocp.controls import Controls
 from ocp.files import TrainingFile
 from ocp.problem import Problem
+from ocp.trace import Trace
 
-from . import adjoint, descent, hessian, states
+from . import adjoint, descent, hessian, lanczos, states
 from .minimisers import Minimisers
 
 #: memory for which a dense reduced Hessian is still formed, and work for its products
@@ -19,14 +31,73 @@ HESSIAN_BYTES = 400 * 2**20
 HESSIAN_WORK = 4e12
 #: passes over the data unless --budget says more: ten Lanczos steps on a large file
 BUDGET = 35.0
+#: passes that one Lanczos step costs at most, and that the other checks cost together
+PASSES_A_STEP, PASSES_BEFORE = 3.0, 5.0
+NO_STATES = "a stage trace holds no states, costates or derivatives"
+Progress = Callable[[str], None]
 
 
+class Stored(Protocol):
+    """What every kind of file says of itself."""
+
+    @property
+    def origin(self) -> dict: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def float32(self) -> tuple[str, ...]: ...
+
+
+class Subject(Protocol):
+    """A file under examination, of any kind.
+
+    tolerance : on the largest absolute entry of dJ/du, unscaled
+    certify : whether slow rigorous variants were asked for
+    """
+
+    @property
+    def content(self) -> Stored: ...
+    @property
+    def tolerance(self) -> float: ...
+    @property
+    def certify(self) -> bool: ...
+    @property
+    def problem(self) -> Problem: ...
+    @property
+    def survey(self) -> states.Survey: ...
+    @property
+    def minimisers(self) -> Minimisers: ...
+    @property
+    def distances(self) -> np.ndarray: ...
+    @property
+    def ends_cost(self) -> float: ...
+    @property
+    def grad_inf_norm(self) -> float: ...
+
+
+@dataclass(slots=True)
+class LanczosCost:
+    """What Lanczos has taken so far: processor seconds, steps, and its passes."""
+
+    seconds: float = 0.0
+    steps: int = 0
+    forward: int = 0
+    backward: int = 0
+
+
+def _require_positive(tolerance: float) -> None:
+    if not 0.0 < tolerance < np.inf:
+        raise ValueError(f"the tolerance is {tolerance}; wanted a finite number above 0")
+
+
+@final
 class TrainingSubject:
     """The evaluations of one training file, cached: several checks read the same numbers.
 
-    content : the file;  tolerance : on the largest absolute entry of dJ/du, unscaled
-    certify : whether slow rigorous variants were asked for
+    content : the file;  tolerance, certify : as in `Subject`
     budget : in passes, one being a gradient over the data, for what is iterative on large files
+    share_pass : whether the survey is read off the pass that computes the gradient
+    progress : told what takes long
     """
 
     def __init__(
@@ -35,21 +106,17 @@ class TrainingSubject:
         tolerance: float = 1e-8,
         certify: bool = False,
         budget: float = BUDGET,
+        share_pass: bool = False,
+        progress: Progress = lambda text: None,
     ) -> None:
-        if not 0.0 < tolerance < np.inf:
-            raise ValueError(f"the tolerance is {tolerance}; wanted a finite number above 0")
-        self.content = content
-        self.tolerance = tolerance
-        self.certify = certify
+        _require_positive(tolerance)
         if not budget >= 0.0:
             raise ValueError(f"the budget is {budget}; wanted a number of passes of at least 0")
-        self.budget = budget
-        #: whether the survey is read off the pass that computes the gradient
-        self.share_pass = False
-        #: processor seconds of one gradient, and of Lanczos, once they have run
+        self.content, self.tolerance, self.certify = content, tolerance, certify
+        self.budget, self.share_pass, self.progress = budget, share_pass, progress
+        #: processor seconds of one gradient, once it has run
         self.pass_seconds = float("nan")
-        self.lanczos_seconds, self.lanczos_steps = 0.0, 0
-        self.lanczos_work = {"forward": 0, "backward": 0}
+        self.lanczos_cost = LanczosCost()
 
     @property
     def problem(self) -> Problem:
@@ -84,13 +151,20 @@ class TrainingSubject:
             result[:, batch.rows] = np.linalg.norm(offset, axis=-1)
         return result
 
+    @property
+    def ends_cost(self) -> float:
+        """(r_ends/2) times the squared norm of the trained ends."""
+        return states.ends_cost(self.problem, self.controls)
+
     @cached_property
     def kinks(self) -> tuple[int, str]:
         """How many pre-activations lie on kinks, and the first one."""
         return states.kinks(self.problem, self.controls, self.survey)
 
     @cached_property
-    def _gradient_and_survey(self) -> tuple:
+    def _gradient_and_survey(
+        self,
+    ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], states.Gathering]:
         """One pass for both; `pass_seconds` counts what the gradient alone would take."""
         gathered, gathering = states.Gathering(self.problem, self.controls), 0.0
 
@@ -107,23 +181,19 @@ class TrainingSubject:
         return found, gathered
 
     @property
-    def _gradients(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return self._gradient_and_survey[0]
-
-    @property
     def gradient(self) -> np.ndarray:
         """dJ/du at the rolled-out states, (d,)."""
-        return self._gradients[0]
+        return self._gradient_and_survey[0][0]
 
     @property
     def data_gradient(self) -> np.ndarray:
         """The part of it without the quadratic costs, (d,)."""
-        return self._gradients[1]
+        return self._gradient_and_survey[0][1]
 
     @property
     def costate_norms(self) -> np.ndarray:
         """Norm of lambda_k over all samples, (N+1,)."""
-        return self._gradients[2]
+        return self._gradient_and_survey[0][2]
 
     @cached_property
     def grad_inf_norm(self) -> float:
@@ -158,3 +228,86 @@ class TrainingSubject:
     def hessian(self) -> hessian.Spectrum:
         """The reduced Hessian by two routes, with its spectrum."""
         return hessian.spectrum(self.problem, self.controls)
+
+    @cached_property
+    def least_curvature(self) -> lanczos.Ritz | None:
+        """What Lanczos finds of a Hessian too large to form; None if the budget allows no step."""
+        steps = int((self.budget - PASSES_BEFORE) // PASSES_A_STEP)
+        if steps < 1:
+            return None
+        problem, controls = self.problem, self.controls
+        begun = time.process_time()
+        with states.counting() as work:
+            found = lanczos.least_eigenvalue(
+                lambda d: hessian.products(problem, controls, d[None])[0],
+                problem.n_decision,
+                steps,
+                enough=lambda ritz: ritz.least < -ritz.rounding or ritz.interval[0] > ritz.rounding,
+            )
+        seconds = time.process_time() - begun
+        self.lanczos_cost = LanczosCost(
+            seconds=seconds, steps=found.steps, forward=work.forward, backward=work.backward
+        )
+        return found
+
+
+@final
+class TraceSubject:
+    """A stage trace seen as a network whose states are its logits (C = identity).
+
+    It has no derivatives: `grad_inf_norm` is NaN, and nothing that needs them is concluded.
+    """
+
+    def __init__(self, content: Trace, tolerance: float = 1e-8, certify: bool = False) -> None:
+        _require_positive(tolerance)
+        self.content, self.tolerance, self.certify = content, tolerance, certify
+        self.grad_inf_norm, self.ends_cost = float("nan"), 0.0
+        self.problem = Problem(
+            inputs=content.logits[0],
+            labels=content.labels,
+            n_classes=content.n_classes,
+            depth=content.depth,
+            width=content.n_classes,
+            h=content.h,
+            activation="identity",
+            p_d=content.p_d,
+            r=content.r,
+            gamma=content.gamma,
+            beta=content.beta,
+        )
+
+    @cached_property
+    def minimisers(self) -> Minimisers:
+        """Where each sample's loss is least."""
+        n, N = self.problem.width, self.problem.depth
+        nothing = Controls(A=np.zeros((N, n, n)), b=np.zeros((N, n)))
+        return Minimisers(self.problem, nothing, merge=False)
+
+    @cached_property
+    def distances(self) -> np.ndarray:
+        """dist_z of every sample to its minimiser at every layer, (N+1, n_d)."""
+        offset = self.minimisers.offset(self.content.logits, slice(None))
+        return np.linalg.norm(offset, axis=-1)
+
+    @cached_property
+    def survey(self) -> states.Survey:
+        """Euler sums of the costs that the trace carries."""
+        trace = self.content
+        q = self.problem.soft_targets
+        g = np.stack([loss.soft_cross_entropy(z, q) for z in trace.logits])
+        cost = g.mean(axis=1)
+        layer_cost = trace.beta * cost[:-1] + 0.5 * trace.r * trace.control_norm**2
+        J = trace.h * float(layer_cost.sum()) + trace.gamma * float(cost[-1])
+        return states.Survey(
+            objective=J,
+            layer_cost=layer_cost,
+            data_cost=cost,
+            stage_data_cost=cost[:-1, None],
+            g=g,
+            right=np.stack([loss.is_right(z, trace.labels) for z in trace.logits]),
+            final_logits=trace.logits[-1],
+            least_preactivation=np.nan,
+            largest_preactivation=np.nan,
+            saturated=np.full(trace.depth, np.nan),
+            logits=trace.logits,
+        )
