@@ -61,7 +61,8 @@ def read(paths: Sequence[str | os.PathLike], data: str | os.PathLike | None) -> 
     """Load the files; those that keep their inputs elsewhere get `data`."""
     if not paths:
         raise ValueError("no file was given; wanted at least one training file")
-    contents, used = [], data is None
+    contents: list[Content] = []
+    used = data is None
     for path in paths:
         if trace.is_trace(path):
             contents.append(trace.load(path))

@@ -7,6 +7,10 @@ import numpy as np
 from ocp.activations import KINKED, Activation
 
 from . import arithmetic as balls
+from .arithmetic import Ball
+
+#: sigma, sigma', sigma'' of one ball, as many as are asked for
+Values = tuple[Ball, ...]
 
 
 class ContainsKink(ValueError):
@@ -34,7 +38,7 @@ def derivatives(sigma: Activation, v: np.ndarray, order: int) -> list[np.ndarray
     return [balls._objects([f[i] for f in found], v.shape) for i in range(order + 1)]
 
 
-def _tanh(v, order, _):
+def _tanh(v: Ball, order: int, _: Activation) -> Values:
     t = v.tanh()
     if order == 0:
         return (t,)
@@ -44,21 +48,21 @@ def _tanh(v, order, _):
     return (t, d1, -2 * t * d1)
 
 
-def _softsign(v, order, _):
+def _softsign(v: Ball, order: int, _: Activation) -> Values:
     q = 1 / (1 + abs(v))
     sign = 1 if v > 0 else -1
     return (v * q, q * q, -2 * sign * q * q * q)
 
 
-def _identity(v, order, _):
+def _identity(v: Ball, order: int, _: Activation) -> Values:
     return (v, v * 0 + 1, v * 0)
 
 
-def _relu(v, order, _):
+def _relu(v: Ball, order: int, _: Activation) -> Values:
     return (v.max(v * 0), v * 0 + (1 if v > 0 else 0), v * 0)
 
 
-def _leaky_relu(v, order, _):
+def _leaky_relu(v: Ball, order: int, _: Activation) -> Values:
     from flint import arb
 
     # the statement says .01 and the code stores the nearest float: the ball holds both
@@ -70,7 +74,7 @@ def _leaky_relu(v, order, _):
     return (v.max(leak * v), leak.union(v * 0 + 1), v * 0)
 
 
-def _gelu(v, order, _):
+def _gelu(v: Ball, order: int, _: Activation) -> Values:
     from flint import arb
 
     half = v * arb(0.5).sqrt()
@@ -81,17 +85,17 @@ def _gelu(v, order, _):
     return (v * cdf, cdf + v * pdf, pdf * (2 - v * v))
 
 
-def _logistic(v):
+def _logistic(v: Ball) -> Ball:
     return 1 / (1 + (-v).exp())
 
 
-def _silu(v, order, _):
+def _silu(v: Ball, order: int, _: Activation) -> Values:
     s = _logistic(v)
     ds = s * _logistic(-v)
     return (v * s, s + v * ds, ds * (2 + v * (1 - 2 * s)))
 
 
-def _sigmoid(v, order, activation):
+def _sigmoid(v: Ball, order: int, activation: Activation) -> Values:
     from flint import arb
 
     s = _logistic(v)
@@ -99,7 +103,7 @@ def _sigmoid(v, order, activation):
     return (s - arb(0.5) if activation.shifted else s, ds, -ds * (v / 2).tanh())
 
 
-def _softplus(v, order, activation):
+def _softplus(v: Ball, order: int, activation: Activation) -> Values:
     from flint import arb
 
     k = arb(activation.sharpness)

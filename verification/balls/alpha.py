@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ocp.files import TrainingFile
 
@@ -65,7 +66,7 @@ class AlphaCertificate:
 
 
 def certify_alpha(
-    n_classes: int, p_d: float, nodes=NODES, tolerance: float = 1e-5
+    n_classes: int, p_d: float, nodes: ArrayLike = NODES, tolerance: float = 1e-5
 ) -> AlphaCertificate:
     """Prove values of the tight alpha at the nodes; 2 <= n_c, 1/n_c < p_d < 1.
 
@@ -114,12 +115,12 @@ def check_alpha(file: TrainingFile) -> tuple[Entry, ...]:
     return (line,)
 
 
-def _target(n_classes: int, p_d: float):
+def _target(n_classes: int, p_d: float) -> tuple[balls.Ball, balls.Ball]:
     p = Fraction(p_d)
     return balls.rational(p), balls.rational((1 - p) / (n_classes - 1))
 
 
-def _closed_form(s: float, n_classes: int, p_d: float):
+def _closed_form(s: float, n_classes: int, p_d: float) -> balls.Ball:
     """(eps/rho) phi(sqrt(rho) s), phi(t) = e^-t - 1 + t; exact for two classes instead."""
     from flint import arb
 
@@ -164,7 +165,7 @@ def _least(s: float, n_classes: int, p_d: float, tolerance: float) -> float:
     return max(0.0, done) if math.isfinite(done) else 0.0
 
 
-def _interval(circle: _Circle, c, r: float) -> tuple[float, float, object, float]:
+def _interval(circle: _Circle, c: balls.Ball, r: float) -> tuple[float, float, balls.Ball, float]:
     """(proved lower bound on |t - c| <= r, value at c from above, midpoint of c, r)."""
     from flint import arb
 
@@ -194,13 +195,13 @@ class _Circle:
         self.cos = (u1, -u1 / m, -u1 / m)
         self.sin = (arb(0), u2, -u2 / (m - 1))
 
-    def value(self, t):
+    def value(self, t: balls.Ball) -> balls.Ball:
         """g at the angle t."""
         w = self._logits(t)
         total = sum((q * x.exp() for q, x in zip(self.q, w, strict=True)))
         return total.log() - sum((q * x for q, x in zip(self.q, w, strict=True)))
 
-    def slope(self, t):
+    def slope(self, t: balls.Ball) -> balls.Ball:
         """dg/dt = sum_j (softmax_j - q_j) dw_j/dt over the ball t."""
         w = self._logits(t)
         sine, cosine = t.sin(), t.cos()
@@ -212,6 +213,6 @@ class _Circle:
             result = result + (self.q[j] / total - self.q[j]) * turned[j]
         return result
 
-    def _logits(self, t):
+    def _logits(self, t: balls.Ball) -> list[balls.Ball]:
         sine, cosine = t.sin(), t.cos()
         return [self.s * (a * cosine + b * sine) for a, b in zip(self.cos, self.sin, strict=True)]

@@ -14,9 +14,12 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
+#: one python-flint `arb`; flint ships no types
+Ball = Any
 INSTALL = "pip install 'turnpike-ocp[certify]'"
 
 
@@ -52,7 +55,7 @@ def exact(values: np.ndarray | float) -> np.ndarray:
     return _objects([arb(v) for v in values.ravel().tolist()], values.shape)
 
 
-def rational(value: Fraction):
+def rational(value: Fraction) -> Ball:
     """Return a ball that contains the fraction."""
     from flint import arb
 
@@ -89,12 +92,12 @@ def magnitude(balls: np.ndarray) -> np.ndarray:
     return np.array(up, dtype=np.float64).reshape(balls.shape)
 
 
-def lower(x) -> float:
+def lower(x: Ball) -> float:
     """Return a float that is not above any point of the ball; nan if the ball is not finite."""
     return -_float_up((-x).upper())
 
 
-def upper(x) -> float:
+def upper(x: Ball) -> float:
     """Return a float that is not below any point of the ball; nan if the ball is not finite."""
     return _float_up(x.upper())
 
@@ -125,7 +128,7 @@ def _objects(items: list, shape: tuple[int, ...]) -> np.ndarray:
     return array.reshape(shape)
 
 
-def _float_up(x) -> float:
+def _float_up(x: Ball) -> float:
     """Return a float not below the exact number x; float(arb) rounds to nearest."""
     value = float(x)
     if math.isnan(value) or not x.is_finite():

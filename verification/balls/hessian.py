@@ -99,7 +99,14 @@ def gradient_and_hessian(
     return g, H
 
 
-def _layer(model: BallModel, A, W, stages: list[BallStage], t: int, m: int):
+def _layer(
+    model: BallModel,
+    A: np.ndarray,
+    W: np.ndarray | None,
+    stages: list[BallStage],
+    t: int,
+    m: int,
+) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray, np.ndarray]]]:
     """Jacobian of one layer in (x, theta, u_k), (n_d, n, n + t + m), and of each stage (J, V, S):
     of the stage point, of the pre-activation and of sigma, same shape."""
     n_d, n = stages[0].X.shape
@@ -141,7 +148,15 @@ def final_jacobian(model: BallModel, u: np.ndarray, rows: np.ndarray) -> np.ndar
     return found
 
 
-def _loss_hessian(model, C, c, X, J, weight, readout) -> np.ndarray:
+def _loss_hessian(
+    model: BallModel,
+    C: np.ndarray,
+    c: np.ndarray,
+    X: np.ndarray,
+    J: np.ndarray,
+    weight: float | balls.Ball,
+    readout: slice,
+) -> np.ndarray:
     """weight d2F in the local variables at states X with sensitivities J, (n_d, L, L)."""
     _, n, L = J.shape
     n_c = model.problem.n_classes

@@ -7,6 +7,7 @@ polished centre and the shape of the box need not be: the test judges them.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import scipy.linalg
@@ -14,13 +15,15 @@ import scipy.linalg
 from . import arithmetic as balls
 from .activations import ContainsKink
 from .hessian import gradient_and_hessian
-from .model import gradient
+from .model import BallModel, gradient
 
 #: sums of at most 1e5 non-negative floats are wrong by less than this factor
 UP = 1.0 + 1e-10
 
 
-def polish(model, stored: np.ndarray, H: np.ndarray, bits: int):
+def polish(
+    model: BallModel, stored: np.ndarray, H: np.ndarray, bits: int
+) -> tuple[np.ndarray, str]:
     """Newton steps with the approximate inverse of H: (centre, "") or (.., why not).
 
     Nothing here needs to be rigorous: the test that follows judges the point that comes out.
@@ -56,7 +59,13 @@ def polish(model, stored: np.ndarray, H: np.ndarray, bits: int):
     return centre, ""
 
 
-def widest_box(model, centre, B, newton, progress):
+def widest_box(
+    model: BallModel,
+    centre: np.ndarray,
+    B: np.ndarray,
+    newton: np.ndarray,
+    progress: Callable[[float], None] | None,
+) -> tuple[np.ndarray, float, float, np.ndarray] | None:
     """Return (w, tau, rho, H(U)) of the largest box tried on which Krawczyk's test holds.
 
     The enclosure widens in proportion to a small box: a probe tells how wide it may be, and in
@@ -77,7 +86,7 @@ def widest_box(model, centre, B, newton, progress):
         defect = np.full((d, d), np.inf) if H is None else defect_of(B, H)
         rho = float((defect @ w / w).max()) * UP
         # strictly inside, componentwise: |B G| + |I - B H| R < R
-        if rho < 1.0 and bool((UP * (newton + UP * (defect @ R)) < R).all()):
+        if H is not None and rho < 1.0 and bool((UP * (newton + UP * (defect @ R)) < R).all()):
             best = (w, tau, rho, H)
             if rho > 0.05:
                 break
@@ -89,7 +98,12 @@ def widest_box(model, centre, B, newton, progress):
     return best
 
 
-def _hessian_over(model, centre, R, progress) -> np.ndarray | None:
+def _hessian_over(
+    model: BallModel,
+    centre: np.ndarray,
+    R: np.ndarray,
+    progress: Callable[[float], None] | None,
+) -> np.ndarray | None:
     """The Hessian over the box, or None where the box reaches a kink."""
     try:
         return gradient_and_hessian(model, balls.ball(centre, R), progress)[1]

@@ -27,12 +27,12 @@ class BallModel:
     """
 
     problem: Problem
-    h: object
+    h: balls.Ball
     a: list
     w: list
     inputs: np.ndarray
     targets: np.ndarray
-    entropy: object
+    entropy: balls.Ball
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -71,7 +71,7 @@ def ball_model(problem: Problem) -> BallModel:
     )
 
 
-def objective(model: BallModel, u: np.ndarray):
+def objective(model: BallModel, u: np.ndarray) -> balls.Ball:
     """Return a ball that contains J at every point of the box u, an object array (d,)."""
     problem, q = model.problem, parts_of(model.problem, u)
     C, c = q.C, q.c
@@ -133,7 +133,9 @@ def states(model: BallModel, u: np.ndarray, order: int) -> tuple[np.ndarray, lis
     return x, stages
 
 
-def gradient_and_adjoints(model, u, X, stages) -> tuple[np.ndarray, list[np.ndarray]]:
+def gradient_and_adjoints(
+    model: BallModel, u: np.ndarray, X: np.ndarray, stages: list[BallStage]
+) -> tuple[np.ndarray, list[np.ndarray]]:
     """The gradient, (d,), and kappa = dJ/dK of every stage in forward order, (n_d, n) each."""
     problem = model.problem
     q = parts_of(problem, u)
@@ -170,7 +172,9 @@ def gradient_and_adjoints(model, u, X, stages) -> tuple[np.ndarray, list[np.ndar
     return g, kappas[::-1]
 
 
-def softmax(model: BallModel, C, c, X) -> tuple[np.ndarray, np.ndarray]:
+def softmax(
+    model: BallModel, C: np.ndarray, c: np.ndarray, X: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Return softmax(C x + c) and exp(z_l - z_j), (n_d, n_c) and (n_d, n_c, n_c) [l, j].
 
     p_j = 1 / sum_l exp(z_l - z_j): each logit difference enters once, which keeps balls small.
@@ -183,7 +187,7 @@ def softmax(model: BallModel, C, c, X) -> tuple[np.ndarray, np.ndarray]:
     return one / ratio.sum(axis=1), ratio
 
 
-def _data_cost(model: BallModel, C, c, X):
+def _data_cost(model: BallModel, C: np.ndarray, c: np.ndarray, X: np.ndarray) -> balls.Ball:
     """F(x) = mean of logsumexp(z) - q.z - H(q), the logits taken relative to the true one."""
     problem = model.problem
     z = balls.matmul(X, C.T) + c
@@ -194,7 +198,9 @@ def _data_cost(model: BallModel, C, c, X):
     return (g - model.entropy).sum() / problem.n_samples
 
 
-def _residual(model: BallModel, C, c, X, weight) -> np.ndarray:
+def _residual(
+    model: BallModel, C: np.ndarray, c: np.ndarray, X: np.ndarray, weight: balls.Ball
+) -> np.ndarray:
     """weight (softmax z - q)/n_d, (n_d, n_c)."""
     p, _ = softmax(model, C, c, X)
     return (weight / model.problem.n_samples) * (p - model.targets)

@@ -225,7 +225,7 @@ def entries(found: Certificate) -> list[Entry]:
     ]
 
 
-def _attempt(problem: Problem, u: np.ndarray, bits: int, say: Progress):
+def _attempt(problem: Problem, u: np.ndarray, bits: int, say: Progress) -> tuple[Certificate, bool]:
     """One precision: return (certificate, whether more bits might help)."""
     model, stored = ball_model(problem), balls.exact(u)
     found: dict = {"bits": bits}
@@ -284,7 +284,12 @@ def _flattest(problem: Problem, rough: np.ndarray) -> tuple[float, str]:
     return float(np.abs(values[at]) / np.abs(values).max()), sentence
 
 
-def _saddle(H, direction: np.ndarray, found: dict, undecided) -> Certificate:
+def _saddle(
+    H: np.ndarray,
+    direction: np.ndarray,
+    found: dict,
+    undecided: Callable[[str], Certificate],
+) -> Certificate:
     """Prove w'Hw < 0 on the whole box, or say that the definiteness is open."""
     w = balls.exact(direction)
     curvature = balls.upper((w * balls.matmul(H, w[:, None])[:, 0]).sum())

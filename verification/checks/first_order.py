@@ -208,7 +208,7 @@ def stored_costate(subject: TrainingSubject) -> list[Entry]:
         largest = max(largest, float(np.abs(wanted).max()))
     share = FLOAT32_SHARE if "costate" in subject.content.float32 else 0.0
     bound = max(min(subject.tolerance, COSTATE_SHARE * largest), share * largest)
-    lines = []
+    lines: list[Entry] = []
     for name, layers in zip(names, ([problem.depth], range(problem.depth)), strict=True):
         k = max(layers, key=lambda layer: worst[layer])
         scaled = worst[k] / largest if largest > 0 else 0.0

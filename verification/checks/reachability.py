@@ -31,6 +31,7 @@ from ocp.controls import Controls, ends, flatten, layer_size, unflatten
 from ocp.problem import SCHEMES, Problem
 
 from ..balls import arithmetic as balls
+from ..balls.model import BallModel
 from ..evaluation import layers
 from ..evaluation.minimisers import RESOLVED
 from ..evaluation.steering import ARRIVED, equations_and_jacobian, gauss_newton
@@ -142,7 +143,7 @@ def reach(
     equations = problem.n_samples * (problem.n_classes - 1)
     deeper, start = _enough_layers(problem, controls, equations)
     unknowns = deeper.depth * m
-    found = {"depth": deeper.depth, "equations": equations, "unknowns": unknowns}
+    found: dict = {"depth": deeper.depth, "equations": equations, "unknowns": unknowns}
     u, residual = gauss_newton(deeper, start, progress)
     J = _float_cost(deeper, start, u)
     found |= {"residual": residual, "cost": J, "contraction": math.nan, "controls": u}
@@ -216,7 +217,7 @@ def _prove(problem: Problem, controls: Controls, u: np.ndarray, found: dict) -> 
     return Reachability(certified=True, reason="", **found)
 
 
-def _ball_equations(model, u: np.ndarray) -> np.ndarray:
+def _ball_equations(model: BallModel, u: np.ndarray) -> np.ndarray:
     from ..balls.model import final_states
 
     problem = model.problem

@@ -81,7 +81,7 @@ def _over(cost: float, unit: float) -> float:
 def _tube_counts(subject: Subject) -> list[Entry]:
     if subject.minimisers.applicable:
         return [not_applicable("turnpike.tube", subject.minimisers.applicable)]
-    lines = []
+    lines: list[Entry] = []
     for fraction, text in TUBES:
         e = tube(subject, fraction)
         least = min(
@@ -120,7 +120,7 @@ def _wrong_count(subject: Subject) -> Finding:
 def _level_counts(subject: Subject) -> list[Entry]:
     problem = subject.problem
     g_mis = loss.misclassification_threshold(problem.n_classes, problem.p_d)
-    lines = []
+    lines: list[Entry] = []
     for fraction, text in LEVELS:
         eta = fraction * g_mis
         above = int((subject.survey.layer_cost - subject.minimisers.least > eta).sum())

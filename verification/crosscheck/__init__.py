@@ -20,7 +20,7 @@ from ocp.problem import Problem
 
 from ..report import Check, Entry, Finding, Report, Verdict, not_checked
 from .disagreement import locate
-from .evaluation import Evaluation, evaluate
+from .evaluation import Evaluation, Own, evaluate
 
 TOLERANCE = 1e-12
 
@@ -53,7 +53,7 @@ def crosscheck(
 
 
 def compare(
-    problem: Problem, controls: Controls, own: Evaluation, other: Evaluation, tolerance: float
+    problem: Problem, controls: Controls, own: Own, other: Evaluation, tolerance: float
 ) -> list[Entry]:
     """Return the claims on one evaluation, and the diagnosis if one of them fails."""
     name = f"crosscheck.{other.name}"
@@ -105,7 +105,7 @@ def _worst(problem: Problem, quantity: str, difference: np.ndarray) -> str:
     return f"layer {k}, sample {i}"
 
 
-def _validate(own: Evaluation, other: Evaluation) -> None:
+def _validate(own: Own, other: Evaluation) -> None:
     for quantity in ("gradient", "costate", "states", "logits", "losses"):
         theirs, ours = getattr(other, quantity), getattr(own, quantity)
         if theirs is not None and np.shape(theirs) != np.shape(ours):

@@ -14,9 +14,10 @@ A slip with a number in it (h, T, p_d) has that number fitted to the other's val
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ocp import activations, loss
 from ocp.controls import Controls, describe, ends
@@ -24,16 +25,18 @@ from ocp.problem import SCHEMES, Problem
 
 from ..evaluation.states import layer
 from ..evaluation.states import logits as statement_logits
-from .evaluation import Evaluation
+from .evaluation import Evaluation, Own
 
 #: a slip explains a difference if it leaves this many times the tolerance (a fit costs digits)
 EXPLAINED = 1e2
 Slip = tuple[str, np.ndarray]
+#: where, and what
+Found = tuple[str, str]
 
 
 def locate(
-    problem: Problem, controls: Controls, own: Evaluation, other: Evaluation, tolerance: float
-) -> tuple[str, str]:
+    problem: Problem, controls: Controls, own: Own, other: Evaluation, tolerance: float
+) -> Found:
     """Return (where, what) of the first disagreement."""
     for search in (_states, _logits, _losses, _penalty, _objective, _costate, _gradient):
         found = search(problem, controls, own, other, tolerance)
@@ -42,14 +45,16 @@ def locate(
     return "", "single quantities agree within the tolerance; their combination does not"
 
 
-def _states(problem, controls, own, other, tolerance):
+def _states(
+    problem: Problem, controls: Controls, own: Own, other: Evaluation, tolerance: float
+) -> Found | None:
     X = other.states
     if X is None:
         return None
     E, e, _, _ = ends(problem, controls)
     lifted = problem.input_values @ E.T + e
     if not _same(X[0], lifted, tolerance):
-        slips = [("the lift has no bias e", problem.input_values @ E.T)]
+        slips: Iterable[Slip] = [("the lift has no bias e", problem.input_values @ E.T)]
         return "layer 0", _name("x_0 = E s + e", X[0], lifted, slips, tolerance)
     for k in range(problem.depth):
         wanted = layer(problem, controls, k, X[k], problem.h)
@@ -59,7 +64,7 @@ def _states(problem, controls, own, other, tolerance):
     return None
 
 
-def _layer_slips(problem, controls, k, X) -> Iterator[Slip]:
+def _layer_slips(problem: Problem, controls: Controls, k: int, X: np.ndarray) -> Iterator[Slip]:
     """Yield the slips that one layer can contain, with what each would give."""
     x, h = X[k], problem.h
     no_bias = dataclasses.replace(controls, b=np.zeros_like(controls.b))
@@ -86,7 +91,9 @@ def _layer_slips(problem, controls, k, X) -> Iterator[Slip]:
         yield f"the scheme is {name}", layer(slip, controls, k, x, h)
 
 
-def _logits(problem, controls, own, other, tolerance):
+def _logits(
+    problem: Problem, controls: Controls, own: Own, other: Evaluation, tolerance: float
+) -> Found | None:
     X, z = other.states, other.logits
     if z is None:
         return None
@@ -102,7 +109,9 @@ def _logits(problem, controls, own, other, tolerance):
     return _layer_of(z, wanted), _name("logits", z, wanted, slips, tolerance)
 
 
-def _losses(problem, controls, own, other, tolerance):
+def _losses(
+    problem: Problem, controls: Controls, own: Own, other: Evaluation, tolerance: float
+) -> Found | None:
     g, z = other.losses, other.logits
     if g is None:
         return None
@@ -117,7 +126,7 @@ def _losses(problem, controls, own, other, tolerance):
     return _layer_of(g, wanted), _name("losses", g, wanted, slips, tolerance * scale)
 
 
-def _loss_slips(problem, z, g) -> Iterator[Slip]:
+def _loss_slips(problem: Problem, z: np.ndarray, g: np.ndarray) -> Iterator[Slip]:
     n_c, p_d, labels = problem.n_classes, problem.p_d, problem.labels
     target = lambda p: loss.soft_target(labels, n_c, p)  # noqa: E731
     # g' = lse - p z_y - (1-p) mean of the others - H is affine in p: least squares for (p, H)
@@ -145,7 +154,9 @@ def _loss_slips(problem, z, g) -> Iterator[Slip]:
     )
 
 
-def _penalty(problem, controls, own, other, tolerance):
+def _penalty(
+    problem: Problem, controls: Controls, own: Own, other: Evaluation, tolerance: float
+) -> Found | None:
     if other.penalty is None or _same(other.penalty, own.penalty, tolerance):
         return None
     factor = other.penalty / own.penalty if own.penalty else float("inf")
@@ -156,7 +167,9 @@ def _penalty(problem, controls, own, other, tolerance):
     return "", f"penalty: {factor:.6g} times the statement's {own.penalty:.6g}"
 
 
-def _objective(problem, controls, own, other, tolerance):
+def _objective(
+    problem: Problem, controls: Controls, own: Own, other: Evaluation, tolerance: float
+) -> Found | None:
     if _same(other.objective, own.objective, tolerance):
         return None
     F_N = float(own.losses[-1].mean())
@@ -171,14 +184,16 @@ def _objective(problem, controls, own, other, tolerance):
         + data * problem.n_samples,
         "the penalty is missing": data,
     }
-    slips = [(text, np.asarray(value)) for text, value in slips.items()]
-    text = _name("J", np.asarray(other.objective), np.asarray(own.objective), slips, tolerance)
+    as_arrays = [(text, np.asarray(value)) for text, value in slips.items()]
+    text = _name("J", np.asarray(other.objective), np.asarray(own.objective), as_arrays, tolerance)
     if other.states is None:
         text += "; supply states, logits and losses to locate it"
     return "", text
 
 
-def _costate(problem, controls, own, other, tolerance):
+def _costate(
+    problem: Problem, controls: Controls, own: Own, other: Evaluation, tolerance: float
+) -> Found | None:
     if other.costate is None or _same(other.costate, own.costate, tolerance):
         return None
     for j in reversed(range(len(own.costate))):
@@ -192,7 +207,9 @@ def _costate(problem, controls, own, other, tolerance):
     return f"layer {k}", f"costate: first wrong at x_{k}, counted from the last layer"
 
 
-def _gradient(problem, controls, own, other, tolerance):
+def _gradient(
+    problem: Problem, controls: Controls, own: Own, other: Evaluation, tolerance: float
+) -> Found | None:
     if other.gradient is None or _same(other.gradient, own.gradient, tolerance):
         return None
     difference = np.abs(other.gradient - own.gradient)
@@ -209,12 +226,18 @@ def _gradient(problem, controls, own, other, tolerance):
     return describe(problem, int(difference.argmax())), f"gradient: {text} {names}"
 
 
-def _same(found, wanted, tolerance: float) -> bool:
+def _same(found: ArrayLike, wanted: ArrayLike, tolerance: float) -> bool:
     error = np.abs(np.asarray(found) - np.asarray(wanted)).max()
-    return bool(error <= tolerance * max(1.0, float(np.abs(wanted).max())))
+    return bool(error <= tolerance * max(1.0, float(np.abs(np.asarray(wanted)).max())))
 
 
-def _name(quantity: str, found, wanted, slips, tolerance: float) -> str:
+def _name(
+    quantity: str,
+    found: np.ndarray,
+    wanted: np.ndarray,
+    slips: Iterable[Slip],
+    tolerance: float,
+) -> str:
     """Return the first slip that reproduces `found`, or how far off it is."""
     for text, value in slips:
         if _same(found, value, EXPLAINED * tolerance):

@@ -40,7 +40,19 @@ class Evaluation:
     penalty: float | None = None
 
 
-def evaluate(problem: Problem, controls: Controls) -> Evaluation:
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Own(Evaluation):
+    """The judge's own evaluation: nothing is missing."""
+
+    gradient: np.ndarray
+    costate: np.ndarray
+    states: np.ndarray
+    logits: np.ndarray
+    losses: np.ndarray
+    penalty: float
+
+
+def evaluate(problem: Problem, controls: Controls) -> Own:
     """Return the judge's own evaluation, with everything."""
     N, n_d = problem.depth, problem.n_samples
     X = np.empty((N + 1, n_d, problem.width))
@@ -51,7 +63,7 @@ def evaluate(problem: Problem, controls: Controls) -> Evaluation:
         found = adjoint.multipliers(problem, controls, batch, run)
         costate[:, batch.rows] = found.costate
     z = states.logits(problem, controls, X)
-    return Evaluation(
+    return Own(
         name="judge",
         objective=states.objective(problem, controls),
         gradient=adjoint.gradient(problem, controls)[0],

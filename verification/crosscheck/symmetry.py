@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,13 +104,14 @@ def distance(
     group: list[Symmetry] | None = None,
 ) -> tuple[float, Symmetry]:
     """Return the least |one - S other|_inf over the group, and where it is attained."""
-    best = (float("inf"), None)
-    for symmetry in symmetries(problem) if group is None else group:
+    group = symmetries(problem) if group is None else group
+    best = (float("inf"), group[0])  # a gap that is NaN everywhere leaves the first
+    for symmetry in group:
         image = apply(symmetry, other)
         if image.W is not None:
             image = align_hidden_units(problem, one, image)
         gap = float(np.abs(flatten(one) - flatten(image)).max())
-        if best[1] is None or gap < best[0]:
+        if gap < best[0]:
             best = (gap, symmetry)
     return best
 
@@ -119,11 +121,13 @@ def align_hidden_units(problem: Problem, one: Controls, other: Controls) -> Cont
 
     W sigma(A x + b) stays when the rows of (A, b) and the columns of W move together.
     """
-    A, b, W = other.A.copy(), other.b.copy(), other.W.copy()
+    A, b = other.A.copy(), other.b.copy()
+    if other.W is None or one.W is None:
+        return other
+    W = other.W.copy()
     for k in range(problem.depth):
-        units, wanted = (
-            np.concatenate([u.A[k], u.b[k][:, None], u.W[k].T], axis=1) for u in (other, one)
-        )
+        units = np.concatenate([other.A[k], other.b[k][:, None], other.W[k].T], axis=1)
+        wanted = np.concatenate([one.A[k], one.b[k][:, None], one.W[k].T], axis=1)
         same = ((wanted[:, None] - units) ** 2).sum(axis=2)
         turned = ((wanted[:, None] + units) ** 2).sum(axis=2)
         if not problem.sigma.odd:
@@ -137,7 +141,9 @@ def align_hidden_units(problem: Problem, one: Controls, other: Controls) -> Cont
     return dataclasses.replace(other, A=A, b=b, W=W)
 
 
-def _signed_permutations(problem: Problem):
+def _signed_permutations(
+    problem: Problem,
+) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
     n = problem.width
     identity = tuple(range(n))
     # in block double the activation sees hidden units only: signs need no odd activation
@@ -161,7 +167,12 @@ def _class_permutations(problem: Problem) -> list[tuple[int, ...]]:
     return list(itertools.permutations(range(n_c)))
 
 
-def _fits_readout(problem: Problem, order, signs, classes) -> bool:
+def _fits_readout(
+    problem: Problem,
+    order: tuple[int, ...],
+    signs: tuple[int, ...],
+    classes: tuple[int, ...],
+) -> bool:
     """P C S = R P C and P c = R P c for a fixed readout; a trained one goes along."""
     if "readout" in problem.trained:
         return True
@@ -174,7 +185,9 @@ def _fits_readout(problem: Problem, order, signs, classes) -> bool:
     return bool(np.abs(CS - C[rows]).max() <= size and np.abs(c - c[rows]).max() <= size)
 
 
-def _fits_samples(problem: Problem, X: np.ndarray, image: np.ndarray, classes) -> bool:
+def _fits_samples(
+    problem: Problem, X: np.ndarray, image: np.ndarray, classes: tuple[int, ...]
+) -> bool:
     """The image of the samples is the set of samples; the labels move by the class permutation.
 
     A trained lift goes along with S, every sample stays itself: then its label must.

@@ -104,7 +104,10 @@ def on_circle(s: np.ndarray, t: np.ndarray, n_classes: int, p_d: float) -> np.nd
     return np.where(top < 30.0, near, far + top)
 
 
-def _coordinates(s, t, n_classes):
+def _coordinates(
+    s: np.ndarray, t: np.ndarray, n_classes: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The true logit, the lowered wrong one and the others at angle t on the sphere."""
     m = n_classes - 1
     u1, u2 = np.sqrt(m / n_classes), np.sqrt((m - 1) / m) if m > 1 else 0.0
     true = s * np.cos(t) * u1

@@ -22,8 +22,8 @@ from ocp import loss
 from ocp.controls import Controls, ends, flatten, layer_size, unflatten
 from ocp.problem import SCHEMES, Problem
 
-from .adjoint import decay_diagonal, loss_slope, multipliers
-from .states import Batch, batches, logits, propagate
+from .adjoint import Multipliers, decay_diagonal, loss_slope, multipliers
+from .states import Batch, Pass, batches, logits, propagate
 
 #: memory of the tangents of one block of directions
 TANGENT_BYTES = 64 * 2**20
@@ -85,7 +85,9 @@ def _condense(problem: Problem, controls: Controls, batch: Batch, H: np.ndarray)
     samples = len(batch.s)
     ends_at = problem.n_decision - n_p
     read = slice(ends_at, problem.n_decision)
-    # second derivatives of the cost-to-go in x (V), x and the readout (Vp), x and later layers (Vf)
+    # Second derivatives of the cost-to-go in x (V), x and the readout (Vp), x and later layers (Vf),
+    # one set a sample: samples meet only in the controls, so blocks of H are sums over samples and
+    # nothing of size n_d^2 is ever formed.  Pairs of layers two or more apart need Vf alone.
     identity = np.broadcast_to(np.eye(n), (samples, n, n))
     nothing = np.zeros((samples, n, n_p))
     scale = problem.gamma / problem.n_samples
@@ -96,6 +98,8 @@ def _condense(problem: Problem, controls: Controls, batch: Batch, H: np.ndarray)
     H[read, read] += total[n:, n:]
     for k in reversed(range(N)):
         rows, total, J = _layer_curvature(problem, controls, batch, run, found, k, n_p)
+        # chain rule: the layer's own curvature plus that of the cost-to-go pulled back through J;
+        # per sample only rows of x_k are kept, since the next step pulls back through x_k alone
         VJ = V @ J
         rows += np.einsum("iax,ial->ixl", J[:, :, :n], VJ)
         total += np.einsum("iax,ial->xl", J, VJ, optimize=True)
@@ -130,7 +134,15 @@ def _rows(Y: np.ndarray, n: int) -> np.ndarray:
     return np.einsum("ab,ij->iabj", np.eye(n), Y).reshape(len(Y), n, -1)
 
 
-def _cost_curvature(problem, controls, batch, Y, T, scale, first):
+def _cost_curvature(
+    problem: Problem,
+    controls: Controls,
+    batch: Batch,
+    Y: np.ndarray,
+    T: np.ndarray,
+    scale: float,
+    first: int,
+) -> tuple[np.ndarray, np.ndarray]:
     """Second derivatives of scale * g(C Y + c) in the local variables, Y having the tangent T.
 
     T : dY, (m, n, L), whose last columns are the readout's own (zero there).
@@ -161,7 +173,15 @@ def _cost_curvature(problem, controls, batch, Y, T, scale, first):
     return rows, total
 
 
-def _layer_curvature(problem, controls, batch, run, found, k, n_p):
+def _layer_curvature(
+    problem: Problem,
+    controls: Controls,
+    batch: Batch,
+    run: Pass,
+    found: Multipliers,
+    k: int,
+    n_p: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Second derivatives of one layer's Lagrangian in (x_k, u_k, readout), and its Jacobian.
 
     Returns rows (m, n, L) of x for each sample, their sum over samples with all rows (L, L), and
@@ -209,7 +229,9 @@ def _layer_curvature(problem, controls, batch, run, found, k, n_p):
     return rows, total, J
 
 
-def _bilinear(rows, total, zeta, T, at) -> None:
+def _bilinear(
+    rows: np.ndarray, total: np.ndarray, zeta: np.ndarray, T: np.ndarray, at: slice
+) -> None:
     """Add the second derivative of sum_ab zeta_a M_ab y_b, y having the tangent T, M at `at`."""
     n, L = rows.shape[1], total.shape[0]
     G = np.einsum("ia,ibl->abl", zeta, T, optimize=True).reshape(-1, L)
@@ -237,32 +259,39 @@ def products(problem: Problem, controls: Controls, directions: np.ndarray) -> np
     return result
 
 
-def _tangent(problem, controls, batch, run, found, directions) -> np.ndarray:
+def _tangent(
+    problem: Problem,
+    controls: Controls,
+    batch: Batch,
+    run: Pass,
+    found: Multipliers,
+    directions: np.ndarray,
+) -> np.ndarray:
     """Derivative of the data part of the gradient along each direction, (D, d)."""
     d = unflatten(problem, directions)
     nodes, weights = SCHEMES[problem.scheme]
     h, N, S = problem.h, problem.depth, len(nodes)
-    D, samples, n = len(directions), len(batch.s), problem.width
+    D, samples, n, W = len(directions), len(batch.s), problem.width, controls.W
     dx = np.zeros((D, samples, n))
-    if d.lift_weight is not None:
+    if d.lift_weight is not None and d.lift_bias is not None:
         dx = batch.s @ d.lift_weight.mT + d.lift_bias[:, None]
     dY, dV = (np.empty((N, S, D, samples, n)) for _ in range(2))
     for k in range(N):
-        step, dK = np.zeros_like(dx), None
+        step, dK = np.zeros_like(dx), np.zeros_like(dx)
         for s in range(S):
             dY[k, s] = dx if s == 0 else dx + (h * nodes[s]) * dK
             dV[k, s] = run.Y[k, s] @ d.A[:, k].mT + dY[k, s] @ controls.A[k].T + d.b[:, k, None]
             value, d1 = problem.sigma.derivatives(run.V[k, s], 1)
             dK = d1 * dV[k, s]
-            if d.W is not None:
-                dK = dK @ controls.W[k].T + value @ d.W[:, k].mT
+            if d.W is not None and W is not None:
+                dK = dK @ W[k].T + value @ d.W[:, k].mT
             step = step + weights[s] * dK
         dx = dx + h * step
     scale = problem.gamma / problem.n_samples
     out: dict[str, np.ndarray] = {"A": np.empty_like(d.A), "b": np.empty_like(d.b)}
     if d.W is not None:
         out["W"] = np.zeros_like(d.W)
-    if d.readout_weight is not None:
+    if d.readout_weight is not None and d.readout_bias is not None:
         out["readout_weight"] = np.zeros_like(d.readout_weight)
         out["readout_bias"] = np.zeros_like(d.readout_bias)
     lam = _cost_tangent(problem, controls, batch, run.X[N], dx, d, scale, out)
@@ -275,9 +304,9 @@ def _tangent(problem, controls, batch, run, found, directions) -> np.ndarray:
             value, d1, d2 = problem.sigma.derivatives(run.V[k, s], 2)
             kappa, zeta = found.kappa[k, s], found.zeta[k, s]
             pulled, dpulled = kappa, dkappa
-            if d.W is not None:
-                pulled = kappa @ controls.W[k]
-                dpulled = dkappa @ controls.W[k] + kappa @ d.W[:, k]
+            if d.W is not None and W is not None:
+                pulled = kappa @ W[k]
+                dpulled = dkappa @ W[k] + kappa @ d.W[:, k]
                 out["W"][:, k] += dkappa.mT @ value + kappa.T @ (d1 * dV[k, s])
             dzeta = dpulled * d1 + (pulled * d2) * dV[k, s]
             dA = dA + dzeta.mT @ run.Y[k, s] + zeta.T @ dY[k, s]
@@ -296,12 +325,21 @@ def _tangent(problem, controls, batch, run, found, directions) -> np.ndarray:
     return _flatten_rows(out)
 
 
-def _cost_tangent(problem, controls, batch, Y, dY, d, scale, out) -> np.ndarray:
+def _cost_tangent(
+    problem: Problem,
+    controls: Controls,
+    batch: Batch,
+    Y: np.ndarray,
+    dY: np.ndarray,
+    d: Controls,
+    scale: float,
+    out: dict[str, np.ndarray],
+) -> np.ndarray:
     """Derivative of scale * grad g(C Y + c) in Y; the readout's own part is added to `out`."""
     _, _, C, _ = ends(problem, controls)
     p = loss.softmax(logits(problem, controls, Y))
     dz = dY @ C.T
-    if d.readout_weight is not None:
+    if d.readout_weight is not None and d.readout_bias is not None:
         dz = dz + Y @ d.readout_weight.mT + d.readout_bias[:, None]
     dp = scale * p * (dz - (p * dz).sum(axis=-1, keepdims=True))
     if d.readout_weight is None:

@@ -104,7 +104,9 @@ def failure_width(steps: int, size: int, delta: float = DELTA) -> float:
     return float((np.log(1.648 * np.sqrt(size) / delta) / (2 * steps - 1)) ** 2)
 
 
-def _ritz(basis, diagonal, off, size, invariant) -> Ritz:
+def _ritz(
+    basis: np.ndarray, diagonal: np.ndarray, off: np.ndarray, size: int, invariant: bool
+) -> Ritz:
     steps = len(diagonal)
     values, vectors = scipy.linalg.eigh_tridiagonal(diagonal, off[:-1])
     least, largest = float(values[0]), float(values[-1])

@@ -251,6 +251,10 @@ def _dynamic_program(problem: Problem, s: np.ndarray, F: np.ndarray, beyond: flo
         data[stage] = np.minimum(np.ceil(top / s[1] + 1e-9), G + 1) if s[1] > 0 else 0
         if polynomial == (1.0,):
             data[stage] = 0
+    # Why this is a bound: a layer with log psi in cell m, (m step, (m+1) step], pays at least
+    # cost[m] (its least t), yet is credited with the whole cell: it arrives m + 1 steps on, where
+    # V and Fbar, which do not increase in s, are smallest.  So every control's true cost is above
+    # that of some path on the grid, and the minimum over paths is below all of them.
     for _ in range(N):
         later = np.concatenate([V, np.full(G + 2, V_beyond)])
         new = np.full(G + 1, np.inf)
@@ -260,7 +264,7 @@ def _dynamic_program(problem: Problem, s: np.ndarray, F: np.ndarray, beyond: flo
                 for w, jump in zip(SCHEMES[problem.scheme][1], data[:, m], strict=True):
                     value = value + h * w * padded[index + jump]
             np.minimum(new, value, out=new)
-            if cost[m] >= new.max():
+            if cost[m] >= new.max():  # costs grow with m: no later cell can lower anything
                 break
         else:
             # larger increments than the grid holds: everything is `beyond` afterwards

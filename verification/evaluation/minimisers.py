@@ -44,7 +44,8 @@ class Minimisers:
         self.PC = self.C - self.C.mean(axis=0)
         self.singular = np.linalg.svd(self.PC, compute_uv=False)
         self.rank = self._decide_rank()
-        mean, self.gap, self.conflicts = problem.soft_targets, 0.0, []
+        mean, self.gap = problem.soft_targets, 0.0
+        self.conflicts: list[tuple[int, int]] = []
         if merge:
             mean, self.gap, self.conflicts = _merge(problem, controls)
         self.target, index = np.unique(mean, axis=0, return_inverse=True)
@@ -167,7 +168,7 @@ def class_distances(problem: Problem) -> ClassDistances:
     )
 
 
-def _merge(problem: Problem, controls: Controls):
+def _merge(problem: Problem, controls: Controls) -> tuple[np.ndarray, float, list[tuple[int, int]]]:
     """Mean target of every sample's group of equal lifted inputs; gap; pairs in conflict."""
     E, e, _, _ = ends(problem, controls)
     q = problem.soft_targets

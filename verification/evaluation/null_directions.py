@@ -18,7 +18,8 @@ from .subject import TrainingSubject
 
 def null_directions(subject: TrainingSubject) -> list[str]:
     """Return one sentence for each structural reason that gives exact null directions."""
-    found, reasons = subject.hessian, {}
+    found = subject.hessian
+    reasons: dict[str, int] = {}
     for reason, direction in _candidates(subject.problem, subject.controls):
         length = np.linalg.norm(direction)
         if length > 0 and np.linalg.norm(found.H @ direction) <= found.band * length:
@@ -41,7 +42,7 @@ def _candidates(problem: Problem, controls: Controls) -> Iterator[tuple[str, np.
                 "r_ends = 0: the same row added to every row of the readout",
                 flatten(_zero(problem, readout_weight=weight, readout_bias=bias)),
             )
-    if problem.activation == "identity" and problem.block == "double":
+    if problem.activation == "identity":
         yield from _rotations(problem, controls)
 
 
@@ -50,7 +51,7 @@ def _without_decay(problem: Problem, controls: Controls) -> Iterator[tuple[str, 
     n, N = problem.width, problem.depth
     _, _, C, _ = ends(problem, controls)
     unread = np.flatnonzero(np.abs(C - C.mean(axis=0)).max(axis=0) == 0)
-    for j in unread:
+    for j in map(int, unread):
         for i in range(n + 1):
             yield (
                 f"r = 0: the readout does not see row {j} of the last layer",
@@ -74,7 +75,7 @@ def _without_decay(problem: Problem, controls: Controls) -> Iterator[tuple[str, 
                     f"r = 0: the states at layer {k} and 1 are linearly dependent",
                     flatten(_zero(problem, A=A, b=b)),
                 )
-        for j in np.flatnonzero(~alive[k]):
+        for j in map(int, np.flatnonzero(~alive[k])):
             for i in range(n + 1):
                 yield f"r = 0: unit {j} of layer {k} is dead", _entry(problem, k, j, i)
 
@@ -82,6 +83,8 @@ def _without_decay(problem: Problem, controls: Controls) -> Iterator[tuple[str, 
 def _rotations(problem: Problem, controls: Controls) -> Iterator[tuple[str, np.ndarray]]:
     """x' = W (A x + b) and |u| do not change under (W S', S A, S b), S a rotation."""
     n, N = problem.width, problem.depth
+    if controls.W is None:
+        return
     for k in range(N):
         for i in range(n):
             for j in range(i):

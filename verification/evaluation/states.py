@@ -248,7 +248,7 @@ class Gathering:
         self.stage_cost += at_stages.sum(axis=-1) / problem.n_samples
         size = np.abs(run.V)
         self.least, self.largest = min(self.least, size.min()), max(self.largest, size.max())
-        if self._lists_kinks:
+        if self.near is not None and self._lists_kinks:
             at = np.argwhere(size <= NEAR_KINK)
             value = size[tuple(at.T)]
             at[:, 2] += rows.start
@@ -282,7 +282,7 @@ class Gathering:
             largest_preactivation=float(self.largest),
             saturated=self.flat,
             logits=self.kept,
-            near_kinks=np.concatenate(self.near) if self._lists_kinks else None,
+            near_kinks=np.concatenate(self.near) if self.near and self._lists_kinks else None,
         )
 
 
@@ -298,10 +298,11 @@ def kinks(problem: Problem, controls: Controls, found: Survey) -> tuple[int, str
         on = found.near_kinks[found.near_kinks[:, 4] <= threshold]
         k, _, _, unit = min(map(tuple, on[:, :4].astype(int)))
         return len(on), f"layer {k}, unit {unit}"
-    count, first = 0, None
+    count = 0
+    first: tuple[int, int] | None = None
     for batch in batches(problem):
         on = np.abs(propagate(problem, controls, batch).V) <= threshold
         count += int(on.sum())
         for k, _, _, unit in np.argwhere(on)[:1]:
             first = min(first or (k, unit), (k, unit))
-    return count, f"layer {first[0]}, unit {first[1]}"
+    return count, f"layer {first[0]}, unit {first[1]}" if first else ""

@@ -97,7 +97,7 @@ class OneSample:
         for k in range(N):
             A = u[..., k, : n * n].reshape(*lead, n, n)
             b = u[..., k, n * n : n * n + n]
-            K, step = np.zeros_like(x), 0.0
+            K, step = np.zeros_like(x), np.zeros_like(x)
             for a, w in zip(nodes, weights, strict=True):
                 Y = x + problem.h * a * K
                 # not g itself: it loses its digits near M_0
