@@ -85,9 +85,9 @@ def _condense(problem: Problem, controls: Controls, batch: Batch, H: np.ndarray)
     samples = len(batch.s)
     ends_at = problem.n_decision - n_p
     read = slice(ends_at, problem.n_decision)
-    # Second derivatives of the cost-to-go in x (V), x and the readout (Vp), x and later layers (Vf),
-    # one set a sample: samples meet only in the controls, so blocks of H are sums over samples and
-    # nothing of size n_d^2 is ever formed.  Pairs of layers two or more apart need Vf alone.
+    # Second derivatives of the cost-to-go in x (V), x and the readout (Vp), x and later layers
+    # (Vf), one set a sample: samples meet only in the controls, so blocks of H are sums over
+    # samples and nothing of size n_d^2 is ever formed.  Pairs of distant layers need Vf alone.
     identity = np.broadcast_to(np.eye(n), (samples, n, n))
     nothing = np.zeros((samples, n, n_p))
     scale = problem.gamma / problem.n_samples
