@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 from closed_forms import bowl, pair, valley
-from zoo import minimum
+from zoo import claimed, minimum
 
 from ocp.controls import describe, flatten, unflatten
 from ocp.evaluation.assembly import assembled_hessian
