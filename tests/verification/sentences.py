@@ -32,6 +32,21 @@ class Row:
     options: dict = field(default_factory=dict)
 
 
+def rows(check: str, *table: tuple) -> list[Row]:
+    """Rows of one check from (name, line without the check, content, says[, options])."""
+    return [
+        Row(
+            name=name,
+            content=content,
+            only=check,
+            line=f"{check}.{line}" if line else check,
+            says=says,
+            options=dict(*options),
+        )
+        for name, line, content, says, *options in table
+    ]
+
+
 def said(row: Row) -> list[str]:
     """Return what the lines of that name say."""
     made = row.content()

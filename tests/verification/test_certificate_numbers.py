@@ -1,203 +1,57 @@
-"""What the certificate says and when it tries again, from its definitions."""
+"""Every number and verdict of the certificate, recomputed; edges from both sides, on files of
+known truth: the bowl, the valley and the saddle of `closed_forms`."""
 
 import math
-import types
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import scipy.linalg
+from closed_forms import bowl, file_at, pair, valley
 from small_minima import small, solved
 
-from ocp import controls
-from ocp.controls import flatten, unflatten
+from ocp.controls import flatten
 from ocp.evaluation import rollout
 from ocp.evaluation.assembly import assembled_hessian
-from ocp.files import TrainingFile
-from verification.balls import arithmetic as balls
-from verification.balls.activations import ContainsKink
-from verification.checks import certificate
-from verification.checks.certificate import Certificate, Outcome, certify_minimum
-from verification.evaluation.subject import TrainingSubject
-from verification.report import Verdict
+from verification import Verdict, verify_content
+from verification.checks.certificate import Outcome, certify_minimum, gradient_bounds
 
 flint = pytest.importorskip("flint")
+ALL = ["minimum", "contraction", "curvature", "objective"]
 
 
-# --- the sentences ------------------------------------------------------------------------------
+def certified(content, **options):
+    return certify_minimum(content.problem, flatten(content.controls), **options)
 
 
-def test_the_lines_of_a_minimum():
-    found = Certificate(
-        outcome=Outcome.MINIMUM, bits=256, distance=1.2345e-9, radius=3.4567e-5, rho=0.25,
-        min_curvature=2e-4, objective_lower=1.0, objective_upper=1.5, objective_digits="[1.2]",
-    )  # fmt: skip
-    first, contraction, curvature, objective = certificate.entries(found)
-    assert (first.name, first.kind) == ("certificate.minimum", "claim")
-    assert (first.verdict, first.measured) == (Verdict.PASSED, 1.2345e-9)
-    assert first.message == (
-        "there is a strict local minimiser, the only stationary point within 3.46e-05 of the"
-        " polished controls, at distance <= 1.23e-09 from the stored controls, with objective in"
-        " [1.2] (256 bits; local, nothing is said of other minima)"
-    )
-    wanted = (
-        (contraction, "contraction", 0.25, 1.0, "<"),
-        (curvature, "curvature", 2e-4, 0.0, ">"),
-        (objective, "objective", 1.0, 1.5, "<="),
-    )
-    for line, name, measured, bound, relation in wanted:
-        assert line.name == f"certificate.{name}"
-        assert (line.verdict, line.kind) == (Verdict.PROVED, "finding")
-        assert (line.measured, line.bound, line.relation) == (measured, bound, relation)
+def lines(content, tolerance=1e-8, names=ALL[:1], **options):
+    found = verify_content(
+        [content], only=("certificate",), certify=True, tolerance=tolerance, **options
+    ).entries
+    assert [line.name for line in found] == [f"certificate.{name}" for name in names]
+    assert [line.kind for line in found] == ["claim", *["finding"] * (len(found) - 1)]
+    return found
 
 
-def test_the_lines_of_a_saddle_and_of_nothing():
-    found = Certificate(outcome=Outcome.SADDLE, curvature_witness=-0.125, distance=1e-12)
-    (line,) = certificate.entries(found)
-    assert (line.name, line.kind) == ("certificate.minimum", "claim")
-    assert (line.verdict, line.measured, line.bound) == (Verdict.FAILED, -0.125, 0.0)
-    assert line.relation == ">="
-    assert line.message == (
-        "the stationary point next to the stored controls is proved to be no minimum: curvature"
-        " <= -0.125 along a direction, at distance <= 1e-12"
-    )
-    (line,) = certificate.entries(Certificate(outcome=Outcome.UNDECIDED, reason="why"))
-    assert (line.name, line.kind) == ("certificate.minimum", "claim")
-    assert (line.verdict, line.message) == (Verdict.INCONCLUSIVE, "not certified: why")
+# --- what is proved -----------------------------------------------------------------------------
 
 
-# --- when it is tried, and tried again ----------------------------------------------------------
-
-
-def attempts(monkeypatch, outcomes, **options):
-    """Bits of each attempt, when these (certificate, retry) come out."""
-    asked, waiting = [], list(outcomes)
-
-    def attempt(problem, u, bits, say):
-        asked.append((bits, flint.ctx.prec))
-        return waiting.pop(0)
-
-    monkeypatch.setattr(certificate, "_attempt", attempt)
-    problem = small()
-    before = flint.ctx.prec
-    found = certify_minimum(problem, np.zeros(problem.n_decision), **options)
-    assert flint.ctx.prec == before
-    assert all(bits == precision for bits, precision in asked)
-    return [bits for bits, _ in asked], found
-
-
-def test_the_precision_is_doubled_while_that_may_help(monkeypatch):
-    no = [Certificate(outcome=Outcome.UNDECIDED, reason=str(i)) for i in range(9)]
-    more = [(c, True) for c in no]
-    assert attempts(monkeypatch, more) == ([128, 256, 512], no[2])
-    assert attempts(monkeypatch, [(no[0], False)]) == ([128], no[0])
-    assert attempts(monkeypatch, [(no[0], True), (no[1], False)]) == ([128, 256], no[1])
-    assert attempts(monkeypatch, more, bits=64, max_bits=127) == ([64], no[0])
-    assert attempts(monkeypatch, more, bits=64, max_bits=128) == ([64, 128], no[1])
-    assert attempts(monkeypatch, more, bits=100, max_bits=1000) == ([100, 200, 400, 800], no[3])
-    with pytest.raises(ValueError, match="bits is 63; wanted at least 64"):
-        attempts(monkeypatch, more, bits=63)
-
-
-def test_a_kink_ends_the_attempts(monkeypatch):
-    def attempt(*_):
-        raise ContainsKink((2, 7, 1))
-
-    monkeypatch.setattr(certificate, "_attempt", attempt)
-    problem = small()
-    found = certify_minimum(problem, np.zeros(problem.n_decision), bits=64)
-    assert (found.outcome, found.bits) == (Outcome.UNDECIDED, 64)
-    assert found.reason == "a pre-activation may lie on a kink: layer 2, sample 7, unit 1"
-
-
-@pytest.mark.parametrize(
-    ("d", "n_samples", "depth", "tried"),
-    [(1000, 40_000, 5, True), (1001, 1, 1, False), (1, 40_001, 5, False), (1000, 200_000, 1, True)],
-)
-def test_what_is_too_large_is_not_tried(d, n_samples, depth, tried):
-    sizes = types.SimpleNamespace(n_decision=d, n_samples=n_samples, depth=depth)
-    assert certificate._too_large(sizes) == (
-        ""
-        if tried
-        else f"{d} decision variables and {n_samples * depth} states; the dense ball Hessian is"
-        " tried up to 1000 and 200000"
-    )
-    if not tried:
-        found = certify_minimum(sizes, np.zeros(d))
-        assert (found.outcome, found.reason) == (
-            Outcome.UNDECIDED, certificate._too_large(sizes),
-        )  # fmt: skip
-
-
-def certified(monkeypatch, bounds, tol=1e-8):
-    problem, u = solved()
-    asked = []
-    monkeypatch.setattr(certificate, "gradient_bounds", lambda *_: bounds)
-    monkeypatch.setattr(
-        certificate,
-        "certify_minimum",
-        lambda *a, **k: asked.append(a) or Certificate(outcome=Outcome.UNDECIDED, reason="tried"),
-    )
-    lines = certificate.check_certificate(
-        TrainingSubject(TrainingFile(problem=problem, controls=u), tolerance=tol)
-    )
-    return lines, asked
-
-
-def test_only_what_may_be_stationary_is_tried(monkeypatch):
-    (line,), asked = certified(monkeypatch, (1.001e-8, 1.1e-8))
-    assert (line.name, line.kind) == ("certificate.minimum", "claim")
-    assert line.verdict is Verdict.NOT_APPLICABLE
-    assert line.message == "not stationary: the largest gradient entry is at least 1e-08 > 1e-08"
-    assert not asked
-    (line,), asked = certified(monkeypatch, (1e-8, 1.0))  # at the tolerance: not provably beyond
-    assert line.message == "not certified: tried"
-    assert len(asked) == 1
-    (line,), asked = certified(monkeypatch, (0.0, math.inf))
-    assert (line.verdict, line.kind) == (Verdict.INCONCLUSIVE, "claim")
-    assert line.message == "the ball of the gradient is unbounded: the states overflow"
-    assert not asked
-
-
-def test_a_kink_in_the_gradient_is_left_to_the_attempt_to_name(monkeypatch):
-    def kink(*_):
-        raise ContainsKink((0, 0, 0))
-
-    problem, u = solved()
-    monkeypatch.setattr(certificate, "gradient_bounds", kink)
-    found = Certificate(outcome=Outcome.UNDECIDED, reason="on a kink")
-    monkeypatch.setattr(certificate, "certify_minimum", lambda *_, **__: found)
-    (line,) = certificate.check_certificate(
-        TrainingSubject(TrainingFile(problem=problem, controls=u))
-    )
-    assert line.message == "not certified: on a kink"
-
-
-def test_a_file_that_is_too_large_is_not_checked(monkeypatch):
-    problem, u = solved()
-    monkeypatch.setattr(certificate, "MAX_DECISION", 23)
-    (line,) = certificate.check_certificate(
-        TrainingSubject(TrainingFile(problem=problem, controls=u))
-    )
-    assert (line.name, line.kind) == ("certificate.minimum", "claim")
-    assert line.verdict is Verdict.NOT_CHECKED
-    assert line.message.startswith("24 decision variables and 48 states;")
-
-
-# --- the numbers --------------------------------------------------------------------------------
-
-
-def test_the_bounds_of_the_gradient_enclose_it():
-    problem, u = small(), controls.random_start(small(), np.random.default_rng(0), 0.5)
-    g = np.abs(rollout.gradient(problem, u)[0]).max()
-    low, high = certificate.gradient_bounds(problem, flatten(u))
-    assert low <= high
-    assert low == pytest.approx(g, rel=1e-12)
-    assert high == pytest.approx(g, rel=1e-12)
-    with balls.precision(64):
-        wide = balls.ball(balls.exact(np.array([0.5, -2.0, 1.0])), np.array([1.0, 0.25, 0.0]))
-        assert certificate._gradient_bounds(wide) == pytest.approx((1.75, 2.25))
-        around = balls.ball(balls.exact(np.zeros(2)), np.array([1.0, 0.5]))
-        assert certificate._gradient_bounds(around) == pytest.approx((0.0, 1.0))
+def test_a_bowl_is_certified_with_the_numbers_of_its_formula():
+    # J = log 2 - (1 - p) log(1 - p) .. at the readout's bias 0: its loss is log 2 whatever u is
+    content = bowl(A=-3e-9, b=4e-9, r=0.75)
+    found = certified(content)
+    assert (found.outcome, found.bits) == (Outcome.MINIMUM, 128)
+    assert found.distance == pytest.approx(4e-9, rel=1e-9)
+    assert found.distance_2 == pytest.approx(5e-9, rel=1e-9)
+    assert found.min_curvature == pytest.approx(0.5 * 0.75, rel=1e-9)
+    assert found.min_curvature <= 0.5 * 0.75
+    assert found.dominance == pytest.approx(1.0, rel=1e-9)
+    assert found.grad_lower <= 0.375 * 4e-9 * (1 + 1e-15)
+    assert found.grad_upper >= 0.375 * 4e-9 * (1 - 1e-15)
+    J = float(rollout.data_cost(content.problem, content.controls, np.zeros((2, 1))))
+    assert found.objective_lower <= J * (1 + 1e-15)
+    assert found.objective_upper >= J * (1 - 1e-15)
+    assert found.objective_upper - found.objective_lower < 1e-15
 
 
 def test_distances_and_radii_are_those_of_the_moved_file():
@@ -211,156 +65,157 @@ def test_distances_and_radii_are_those_of_the_moved_file():
     g = np.abs(H @ by).max()
     assert found.grad_lower == pytest.approx(g, rel=1e-3)
     assert found.grad_lower <= found.grad_upper <= found.grad_lower * (1 + 1e-9)
-    assert 0 < found.radius <= found.radius_max <= 100.5 * found.radius
+    assert 0 < found.radius < found.radius_max <= 100.5 * found.radius
     assert 0.05 < found.rho < 1
     assert 0.99 < found.dominance <= 1
     J = float(rollout.objective(problem, u))
-    assert found.objective_lower <= J + 1e-14
-    assert found.objective_upper >= J - 1e-14
-    assert found.objective_digits.startswith(f"[{J:.12f}"[:14])
+    assert found.objective_lower - 1e-14 <= J <= found.objective_upper + 1e-14
+    assert float(found.objective_digits.strip("[]").split()[0]) == pytest.approx(J, abs=1e-14)
     # (1 - rho)/|B|_w <= lambda_min, and not by orders of magnitude below
     least = scipy.linalg.eigvalsh(H)[0]
     assert 1e-2 * least < found.min_curvature <= least
 
 
-def test_progress_names_its_three_parts():
-    said = []
-    problem, u = solved()
-    certify_minimum(problem, flatten(u), progress=said.append)
-    parts = {text.rpartition(",")[0] for text in said}
-    assert parts == {
-        "certificate: Hessian", "certificate: Hessian at the polished point",
-        "certificate: Hessian over the box",
-    }  # fmt: skip
-    assert all(text.endswith("%") for text in said)
+def test_the_box_is_one_on_which_the_curvature_and_uniqueness_hold():
+    # F'' falls from 1/4 at z = 0: on |b| <= radius the least curvature of J is that of the edge
+    content = valley(4.0, 0.0, r=0.5)
+    found = certified(content)
+    L, h, problem = 4.0, 0.5, content.problem
+    edges = [file_at(problem, b=sign * found.radius) for sign in (1, -1)]
+    least = min(scipy.linalg.eigvalsh(assembled_hessian(f.problem, f.controls))[0] for f in edges)
+    assert found.min_curvature <= least
+    assert found.radius <= found.radius_max
+    at_zero = h * 0.5, h * 0.5 + (h * L) ** 2 / 4
+    assert found.rho == pytest.approx(1 - found.min_curvature / at_zero[0], rel=1e-6)
 
 
-def test_the_flattest_direction_is_named_relative_to_the_largest_curvature():
-    problem = small(depth=1)
-    H = np.diag([4.0, -3.0, 1.0, -8.0, 2e-3, 5.0])
-    flat, sentence = certificate._flattest(problem, H)
-    assert flat == pytest.approx(2.5e-4)
-    assert "(least eigenvalue about 0.002, its direction is largest in " in sentence
-    assert controls.describe(problem, 4) in sentence
-    assert sentence.endswith("a null direction, as r = 0 leaves them")
+def test_the_lines_of_a_minimum_carry_these_numbers():
+    content = valley(4.0, 0.0, b=0.0, A=1e-9, r=0.5)
+    found = certified(content)
+    first, *proofs = lines(content, names=ALL)
+    assert (first.verdict, first.measured) == (Verdict.PASSED, found.distance)
+    wanted = (
+        (found.rho, "<", 1.0),
+        (found.min_curvature, ">", 0.0),
+        (found.objective_lower, "<=", found.objective_upper),
+    )
+    assert [(line.measured, line.relation, line.bound) for line in proofs] == list(wanted)
+    assert {line.verdict for line in proofs} == {Verdict.PROVED}
+    for number in (found.radius, found.distance):
+        assert f"{number:.3g} " in first.message
+    assert found.objective_digits in first.message
+    assert "128 bits" in first.message
 
 
-def test_a_saddle_is_proved_by_a_direction_or_left_open():
-    undecided = lambda reason: Certificate(outcome=Outcome.UNDECIDED, reason=reason)  # noqa: E731
-    with balls.precision(64):
-        H = balls.exact(np.array([[1.0, 2.0], [2.0, 1.0]]))
-        subject = {"bits": 64, "distance": 1e-9}
-        found = certificate._saddle(H, np.array([3.0, -1.0]), subject, undecided)
-        assert found.outcome is Outcome.SADDLE
-        assert found.curvature_witness == pytest.approx(-2.0)  # 9 + 1 - 12
-        assert (found.bits, found.distance) == (64, 1e-9)
-        found = certificate._saddle(H, np.array([1.0, 1.0]), subject, undecided)
-        assert found.outcome is Outcome.UNDECIDED
-        assert found.reason == (
-            "a unique stationary point is proved, but not that its Hessian is positive definite"
-        )
-        zero = balls.exact(np.zeros((2, 2)))
-        assert (
-            certificate._saddle(zero, np.ones(2), subject, undecided).outcome is Outcome.UNDECIDED
-        )
+def test_a_saddle_is_proved_along_its_least_eigenvector():
+    content = pair(4.0, r=0.5)
+    found = certified(content)
+    assert (found.outcome, found.bits) == (Outcome.SADDLE, 128)
+    # h (r - 1) = -1/4 at the point, the largest curvature on the box
+    assert -0.25 <= found.curvature_witness == pytest.approx(-0.25, rel=1e-3)
+    assert found.dominance <= 0
+    assert 0 < found.radius <= found.radius_max
+    assert found.distance < 1e-300
+    assert math.isnan(found.min_curvature)
+    (line,) = lines(content)
+    assert line.verdict is Verdict.FAILED
+    assert (line.measured, line.relation, line.bound) == (found.curvature_witness, ">=", 0.0)
 
 
-# --- why an attempt fails, and whether more digits may help -------------------------------------
+def test_what_double_precision_takes_for_flat_stays_open():
+    # curvature h r = 5e-18 across the valley: positive, but Cholesky in floats cannot tell
+    content = valley(2.0, 0.0, width=2, activation="identity", r=1e-17)
+    found = certified(content)
+    assert (found.outcome, found.bits) == (Outcome.UNDECIDED, 128)
+    assert found.radius > 0  # unique all the same
+    assert lines(content)[0].verdict is Verdict.INCONCLUSIVE
 
 
-def attempt(monkeypatch, problem=None, u=None, bits=128, **replaced):
-    if problem is None:
-        problem, start = solved()
-        u = flatten(start)
-    for name, value in replaced.items():
-        monkeypatch.setattr(certificate, name, value)
-    with balls.precision(bits):
-        return certificate._attempt(problem, u, bits, lambda text: None)
-
-
-def test_an_unbounded_ball_is_no_matter_of_digits(monkeypatch):
-    true = certificate.gradient_and_hessian
-
-    def unbounded(which):
-        def found(model, x, progress):
-            g, H = true(model, x, progress)
-            part = g if which == "g" else H
-            part[(0,) * part.ndim] = flint.arb("nan") if which == "H" else flint.arb("inf")
-            return g, H
-
-        return found
-
-    for which in "gH":
-        found, retry = attempt(monkeypatch, gradient_and_hessian=unbounded(which))
-        assert retry is False
-        assert found.reason == "the ball of the gradient or of the Hessian is unbounded"
-        assert found.bits == 128
-
-
-def test_a_polish_that_fails_names_a_null_direction_where_there_is_one(monkeypatch):
-    fails = lambda model, stored, H, bits: (stored, "no convergence")  # noqa: E731
-    for flat, said in ((1e-14, "sentence"), (1e-13, "no convergence"), (0.5, "no convergence")):
-        found, retry = attempt(
-            monkeypatch, polish=fails, _flattest=lambda *_, flat=flat: (flat, "sentence")
-        )
-        assert (found.reason, retry) == (said, False)
-
-
-def test_a_singular_hessian_at_the_polished_point(monkeypatch):
-    found, retry = attempt(monkeypatch, approximate_inverse=lambda H: None)
-    assert found.reason == "the Hessian is singular"
-    assert retry is False
+# --- when it is tried, and tried again ----------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("row", "flat", "outcome"),
+    ("r", "options", "bits"),
     [
-        (0.5, 2.0**-127, ("sentence", True)),  # digits are what is missing
-        (0.5, 2.0**-128, ("sentence", False)),  # a null direction stays one
-        (np.nan, 1.0, ("sentence", True)),
-        (0.499, 1.0, None),
+        (5.5e-20, {"bits": 64}, 128),  # the flatness r is above 2^-64 = 5.42e-20
+        (5.4e-20, {"bits": 64}, 64),  # a null direction stays one
+        (5.5e-20, {"bits": 64, "max_bits": 127}, 64),
+        (5.5e-20, {"bits": 64, "max_bits": 128}, 128),
+        (5.5e-20, {}, 128),
     ],
 )
-def test_a_hessian_whose_inverse_is_too_rough(row, flat, outcome, monkeypatch):
-    true = certificate.defect_of
+def test_the_precision_is_doubled_while_that_may_help(r, options, bits):
+    before = flint.ctx.prec
+    found = certified(valley(2.0, 0.0, width=2, activation="identity", r=r), **options)
+    assert (found.outcome, found.bits) == (Outcome.UNDECIDED, bits)
+    assert flint.ctx.prec == before
 
-    def rough(B, H):
-        defect = np.zeros_like(true(B, H))
-        defect[3, :2] = row / 2
-        return defect
 
-    found, retry = attempt(
-        monkeypatch,
-        defect_of=rough,
-        _flattest=lambda *_: (flat, "sentence"),
-        widest_box=lambda *_: None,
+def test_a_box_that_is_never_small_enough_is_tried_up_to_512_bits():
+    # the minimum lies 1e-26 beside a kink
+    content = valley(2.0, 1e-25, b=-1e-26, r=0.5, activation="leaky_relu")
+    for options, bits in (({}, 512), ({"bits": 100, "max_bits": 1000}, 800)):
+        found = certified(content, **options)
+        assert (found.outcome, found.bits) == (Outcome.UNDECIDED, bits)
+    with pytest.raises(ValueError, match="63"):
+        certified(content, bits=63)
+
+
+def test_more_digits_do_not_help_a_null_direction_a_kink_or_an_overflow():
+    for content in (
+        valley(2.0, 0.0, width=2, activation="identity", r=0.0),
+        valley(1e3, 2.5, r=1e-8, activation="identity"),  # Newton's method diverges
+        valley(1e160, 0.0),  # H is 1e319: no float
+        file_at(small(activation="identity"), A=1e200),  # neither is the gradient
+        bowl(activation="relu"),
+    ):
+        found = certified(content)
+        assert (found.outcome, found.bits) == (Outcome.UNDECIDED, 128)
+        assert math.isnan(found.distance)
+        assert lines(content, tolerance=1e300)[0].verdict is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(("depth", "extra", "tried"), [(500, 0, True), (500, 1, False)])
+def test_what_is_too_large_is_not_tried(depth, extra, tried):
+    # 1000 decision variables, 200000 states: all on kinks, so that nothing is computed
+    samples = 400 + extra
+    labels = np.arange(samples) % 2
+    content = bowl(
+        depth=depth, inputs=np.zeros((samples, 1)), labels=labels, activation="relu", r=1.0
     )
-    if outcome is None:
-        outcome = ("no box was found on which I - B H contracts", True)
-    assert (found.reason, retry) == outcome
+    (line,) = lines(content)
+    assert line.verdict is (Verdict.INCONCLUSIVE if tried else Verdict.NOT_CHECKED)
+    assert certified(content).outcome is Outcome.UNDECIDED
+    assert certified(content).bits == (128 if tried else 0)
+    # 3 * 333 + 2 = 1001
+    many = bowl(depth=333, block="double", trained=("layers", "lift"), lift=0.0)
+    assert many.problem.n_decision == 1001
+    assert lines(many)[0].verdict is Verdict.NOT_CHECKED
 
 
-def test_a_hessian_that_is_not_definite_is_shown_along_its_least_eigenvector(monkeypatch):
-    problem = small(block="double", depth=2)
-    u = flatten(controls.zeros(problem))
-    asked = []
+def test_only_what_may_be_stationary_is_tried():
+    content = bowl(b=1e-9, r=1.0)
+    least, most = gradient_bounds(content.problem, flatten(content.controls))
+    assert least < most
+    assert lines(content, tolerance=least, names=ALL)[0].verdict is Verdict.PASSED
+    (line,) = lines(content, tolerance=np.nextafter(least, 0))
+    assert line.verdict is Verdict.NOT_APPLICABLE
 
-    def saddle(H, direction, subject, undecided):
-        asked.append((balls.nearest(H), direction))
-        return Certificate(outcome=Outcome.SADDLE, **subject)
 
-    found, retry = attempt(monkeypatch, problem, u, _saddle=saddle)
-    assert retry is False
-    assert found.dominance <= 0
-    H, direction = asked[0]
-    values = scipy.linalg.eigvalsh(assembled_hessian(problem, unflatten(problem, u)))
-    assert values[0] < 0
-    assert direction @ H @ direction == pytest.approx(values[0], rel=1e-3)  # H is over the box
-    assert found.radius > 0
-    assert found.distance < 1e-12
-    # a margin of exactly 0 proves nothing
-    problem, start = solved()
-    found, _ = attempt(
-        monkeypatch, problem, flatten(start), _saddle=saddle, gershgorin=lambda *_: 0.0
-    )
-    assert found.outcome is Outcome.SADDLE
+def test_the_bounds_of_the_gradient_enclose_it():
+    content = bowl(A=-1 / 3, b=0.1, h=0.3, r=0.7)
+    exact = Fraction(0.3) * Fraction(0.7) * Fraction(1 / 3)
+    least, most = gradient_bounds(content.problem, flatten(content.controls))
+    assert Fraction(least) <= exact <= Fraction(most)
+    assert most <= least * (1 + 1e-15)
+    # dJ/db = L (p - 1/2) h at z = 1e-40 with 128 bits around 0: the sign is open
+    least, most = gradient_bounds(valley(4.0, 1e-40).problem, np.zeros(2))
+    assert least == 0.0 < most < 1e-37
+
+
+def test_progress_names_its_three_parts_to_the_end():
+    said = []
+    lines(valley(4.0, 0.0, r=0.5), names=ALL, progress=said.append)
+    told = [text.rpartition(", ") for text in said if "%" in text]
+    assert len({part for part, _, _ in told}) == 3
+    assert [share for part, _, share in told if part == told[-1][0]][-1] == "100%"

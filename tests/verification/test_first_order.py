@@ -105,6 +105,8 @@ def test_kinks_matter_for_relu_and_only_where_there_are_some(activation, b, deci
     assert found[GRADIENT].verdict is (Verdict.PASSED if decides else Verdict.INCONCLUSIVE)
     costate = Verdict.PASSED if decides else Verdict.NOT_APPLICABLE
     assert found[TERMINAL].verdict is found[RECURSION].verdict is costate
+    if decides:  # nothing is the share of nothing
+        assert float(found[TERMINAL].message.split()[0]) == 0.0
 
 
 # --- scaled -------------------------------------------------------------------------------------
