@@ -108,6 +108,8 @@ def test_negative_curvature_fails_with_a_step_along_which_J_falls():
     assert fall == pytest.approx(max(falls), rel=0.2)
     assert fall > 0
     assert numbers(found[INERTIA]) == [4, 3, 0, 2, 1, 0]
+    three = {"inputs": np.zeros((3, 1)), "labels": [0, 1, 1], "r": 0.5}
+    assert numbers(lines(pair(4.0, **three))[INERTIA]) == [5, 4, 0, 2, 1, 0]
 
 
 @pytest.mark.parametrize(
