@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import verification
 from ocp.files import TrainingFile
 from ocp.trace import Trace
+from verification.report import Entry
 
 Content = TrainingFile | Trace
 
@@ -59,3 +60,9 @@ def is_said(row: Row, found: list[str]) -> bool:
     """Whether one of the explanations is the sentence of the row."""
     wanted = ".*".join(re.escape(part) for part in row.says.split("..."))
     return any(re.fullmatch(wanted, text, re.DOTALL) for text in found)
+
+
+def numbers(entry: Entry) -> list[float]:
+    """The numbers that the message of a line names, in order."""
+    found = re.findall(r"(?<![\w.])-?\d[\d.]*(?:e[-+]\d+)?", entry.message)
+    return [float(text) for text in found]

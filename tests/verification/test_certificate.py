@@ -1,56 +1,132 @@
-"""The certificate: what it proves, and that nothing false passes."""
+"""The certificate: what it proves is true, every number recomputed; edges from both sides."""
 
-import json
 import math
+import sys
+from fractions import Fraction
 
 import numpy as np
 import pytest
-from small_minima import minimise, small, solved
+import scipy.linalg
+from closed_forms import bowl, file_at, pair, valley
+from small_minima import small, solved
+from zoo import curvature_at
 
-from ocp import controls, datasets
-from ocp.controls import flatten, unflatten
-from ocp.evaluation import assembly, rollout
-from ocp.files import TrainingFile
+from ocp import datasets
+from ocp.controls import flatten
+from ocp.evaluation import rollout
+from ocp.evaluation.assembly import assembled_hessian
 from ocp.problem import Problem
-from verification import report
-from verification.balls import (
-    arithmetic as balls,
-)
-from verification.balls import (
-    hessian as ball_hessian,
-)
-from verification.balls import (
-    krawczyk,
-)
-from verification.balls import (
-    model as ball_model,
-)
-from verification.checks import certificate
-from verification.checks.certificate import Outcome, certify_minimum, check_certificate
-from verification.evaluation.subject import TrainingSubject
+from verification import Verdict, verify_content
+from verification.balls import arithmetic as balls
+from verification.balls import model as ball_model
+from verification.checks.certificate import Outcome, certify_minimum, gradient_bounds
 
 flint = pytest.importorskip("flint")
+ALL = ["minimum", "contraction", "curvature", "objective"]
 
 
-def _file(problem: Problem, u: np.ndarray) -> TrainingFile:
-    return TrainingFile(problem=problem, controls=unflatten(problem, u))
+def certified(content, **options):
+    return certify_minimum(content.problem, flatten(content.controls), **options)
 
 
-def test_a_minimum_is_certified_with_distance_radius_curvature_and_objective():
-    problem, u = solved()
-    found = certify_minimum(problem, flatten(u))
-    assert found.outcome is Outcome.MINIMUM, found.reason
-    H = assembly.assembled_hessian(problem, u)
-    least = np.linalg.eigvalsh(H)[0]
-    newton = np.linalg.solve(H, rollout.gradient(problem, u)[0])
-    # float64 knows the minimiser to |g|/lambda_min, about 1e-14 here
-    assert found.distance < 1e-10 and found.distance >= 0.3 * np.abs(newton).max()
-    assert 0 < found.min_curvature <= least * (1 + 1e-6)
-    assert found.distance <= found.distance_2 <= found.distance * math.sqrt(len(H)) * 1.001
+def lines(content, tolerance=1e-8, names=ALL[:1], **options):
+    found = verify_content(
+        [content], only=("certificate",), certify=True, tolerance=tolerance, **options
+    ).entries
+    assert [line.name for line in found] == [f"certificate.{name}" for name in names]
+    assert [line.kind for line in found] == ["claim", *["finding"] * (len(found) - 1)]
+    return found
+
+
+# --- what is proved -----------------------------------------------------------------------------
+
+
+def test_a_bowl_is_certified_with_the_numbers_of_its_formula():
+    content = bowl(A=-3e-9, b=4e-9, r=0.75)
+    found = certified(content)
+    assert (found.outcome, found.bits) == (Outcome.MINIMUM, 128)
+    assert found.distance == pytest.approx(4e-9, rel=1e-9)
+    assert found.distance_2 == pytest.approx(5e-9, rel=1e-9)
+    assert found.min_curvature == pytest.approx(0.5 * 0.75, rel=1e-9)
+    assert found.min_curvature <= 0.5 * 0.75
+    assert found.dominance == pytest.approx(1.0, rel=1e-9)
+    assert found.grad_lower <= 0.375 * 4e-9 * (1 + 1e-15)
+    assert found.grad_upper >= 0.375 * 4e-9 * (1 - 1e-15)
+    J = float(rollout.data_cost(content.problem, content.controls, np.zeros((2, 1))))
+    assert found.objective_lower <= J * (1 + 1e-15)
+    assert found.objective_upper >= J * (1 - 1e-15)
     assert found.objective_upper - found.objective_lower < 1e-15
-    assert found.objective_lower <= float(rollout.objective(problem, u)) + 1e-14
-    assert 0 < found.rho < 1 and found.dominance > 0.99 and found.bits == 128
-    assert found.grad_lower <= np.abs(rollout.gradient(problem, u)[0]).max() + 1e-14
+
+
+def test_distances_and_radii_are_those_of_the_moved_file():
+    problem, u = solved()
+    H, exact = assembled_hessian(problem, u), flatten(u)
+    by = 1e-7 * np.random.default_rng(1).standard_normal(len(exact))
+    found = certify_minimum(problem, exact + by)
+    assert found.outcome is Outcome.MINIMUM
+    assert found.distance == pytest.approx(np.abs(by).max(), rel=1e-3)
+    assert found.distance_2 == pytest.approx(np.linalg.norm(by), rel=1e-3)
+    g = np.abs(H @ by).max()
+    assert found.grad_lower == pytest.approx(g, rel=1e-3)
+    assert found.grad_lower <= found.grad_upper <= found.grad_lower * (1 + 1e-9)
+    assert 0 < found.radius < found.radius_max <= 100.5 * found.radius
+    assert 0.05 < found.rho < 1
+    assert 0.99 < found.dominance <= 1
+    J = float(rollout.objective(problem, u))
+    assert found.objective_lower - 1e-14 <= J <= found.objective_upper + 1e-14
+    assert float(found.objective_digits.strip("[]").split()[0]) == pytest.approx(J, abs=1e-14)
+    # (1 - rho)/|B|_w <= lambda_min, and not by orders of magnitude below
+    least = scipy.linalg.eigvalsh(H)[0]
+    assert 1e-2 * least < found.min_curvature <= least
+
+
+def test_the_curvature_bound_holds_on_the_box_and_follows_from_the_contraction():
+    content = valley(4.0, 0.0, r=0.5)
+    found = certified(content)
+    edges = [file_at(content.problem, b=b) for b in (found.radius_max, -found.radius_max)]
+    least = min(scipy.linalg.eigvalsh(assembled_hessian(f.problem, f.controls))[0] for f in edges)
+    assert 0 < found.radius <= found.radius_max
+    assert found.min_curvature <= least
+    # (1 - rho)/|B|_w with B = diag(1/(h r), ..) at the centre
+    assert found.min_curvature == pytest.approx((1 - found.rho) * 0.5 * 0.5, rel=1e-6)
+
+
+def test_the_lines_of_a_minimum_carry_these_numbers():
+    content = valley(4.0, 0.0, b=0.0, A=1e-9, r=0.5)
+    found = certified(content)
+    first, *proofs = lines(content, names=ALL)
+    assert (first.verdict, first.measured) == (Verdict.PASSED, found.distance)
+    wanted = (
+        (found.rho, "<", 1.0),
+        (found.min_curvature, ">", 0.0),
+        (found.objective_lower, "<=", found.objective_upper),
+    )
+    assert [(line.measured, line.relation, line.bound) for line in proofs] == list(wanted)
+    assert {line.verdict for line in proofs} == {Verdict.PROVED}
+
+
+def test_a_saddle_is_proved_along_its_least_eigenvector():
+    content = pair(4.0, r=0.5)
+    found = certified(content)
+    assert (found.outcome, found.bits) == (Outcome.SADDLE, 128)
+    # h (r - 1) = -1/4 at the point, the largest curvature on the box
+    assert -0.25 <= found.curvature_witness == pytest.approx(-0.25, rel=1e-3)
+    assert found.dominance <= 0
+    assert 0 < found.radius <= found.radius_max
+    assert found.distance < 1e-300
+    assert math.isnan(found.min_curvature)
+    (line,) = lines(content)
+    assert line.verdict is Verdict.FAILED
+    assert (line.measured, line.relation, line.bound) == (found.curvature_witness, ">=", 0.0)
+
+
+def test_what_double_precision_takes_for_flat_stays_open():
+    # curvature h r = 5e-18 across the valley: positive, but Cholesky in floats cannot tell
+    content = valley(2.0, 0.0, width=2, activation="identity", r=1e-17)
+    found = certified(content)
+    assert (found.outcome, found.bits) == (Outcome.UNDECIDED, 128)
+    assert found.radius > 0  # unique all the same
+    assert lines(content)[0].verdict is Verdict.INCONCLUSIVE
 
 
 def test_the_minimiser_found_in_80_digits_lies_within_the_distance_and_the_interval():
@@ -61,7 +137,7 @@ def test_the_minimiser_found_in_80_digits_lies_within_the_distance_and_the_inter
     assert found.outcome is Outcome.MINIMUM, found.reason
     with balls.precision(300):
         model, x = ball_model.ball_model(problem), balls.exact(stored)
-        inverse = np.linalg.inv(assembly.assembled_hessian(problem, u))
+        inverse = np.linalg.inv(assembled_hessian(problem, u))
         for _ in range(60):
             g = ball_model.gradient(model, x)
             x = balls.mid(x - balls.matmul(balls.exact(inverse), balls.mid(g)[:, None])[:, 0])
@@ -89,7 +165,7 @@ def test_the_minimiser_found_in_80_digits_lies_within_the_distance_and_the_inter
 )
 def test_every_scheme_block_end_and_activation_can_be_certified(changes):
     problem, u = solved(**changes)
-    least = np.linalg.eigvalsh(assembly.assembled_hessian(problem, u))[0]
+    least = np.linalg.eigvalsh(assembled_hessian(problem, u))[0]
     found = certify_minimum(problem, flatten(u))
     if least > 1e-8:
         assert found.outcome is Outcome.MINIMUM, found.reason
@@ -98,178 +174,21 @@ def test_every_scheme_block_end_and_activation_can_be_certified(changes):
         assert found.outcome is not Outcome.MINIMUM
 
 
-def test_a_saddle_with_gradient_of_rounding_is_proved_to_be_no_minimum():
-    # block double: u = 0 is stationary for any data, and W sigma(b) is a product of two unknowns
-    problem = small(block="double", depth=2)
-    u = flatten(controls.zeros(problem))
-    assert np.abs(rollout.gradient(problem, unflatten(problem, u))[0]).max() < 1e-15
-    least = np.linalg.eigvalsh(assembly.assembled_hessian(problem, unflatten(problem, u)))[0]
-    assert least < -1e-4
-    found = certify_minimum(problem, u)
-    assert found.outcome is Outcome.SADDLE, found.reason
-    assert least * 1.01 <= found.curvature_witness < 0
-    (line,) = check_certificate(TrainingSubject(_file(problem, u)))
-    assert line.verdict is report.Verdict.FAILED and line.kind == "claim"
-
-
-def test_a_minimum_inside_an_unused_coordinate_is_not_certified_as_one():
-    inner, start = solved(r=1e-3)
-    problem = small(r=1e-3, width=3)
-    A, b = np.zeros((4, 3, 3)), np.zeros((4, 3))
-    A[:, :2, :2], b[:, :2] = start.A, start.b
-    u = controls.Controls(A=A, b=b)
-    H = assembly.assembled_hessian(problem, u)
+@pytest.mark.parametrize("least", [-1e-6, 1e-6])
+def test_one_eigenvalue_of_1e_6_decides(least):
+    problem, u = curvature_at(least)
     found = certify_minimum(problem, flatten(u))
-    if np.linalg.eigvalsh(H)[0] < -1e-9:
-        assert found.outcome is Outcome.SADDLE
-    else:
-        assert found.outcome is Outcome.MINIMUM
-    assert float(rollout.objective(problem, u)) == pytest.approx(
-        float(rollout.objective(inner, start)), abs=1e-14
-    )
-
-
-@pytest.mark.parametrize("least_wanted", [-1e-6, 1e-6])
-def test_one_eigenvalue_of_minus_1e_6_decides(least_wanted, monkeypatch):
-    # J plus a quadratic about the minimum that moves the least eigenvalue to the wanted value
-    problem, u = solved()
-    values, vectors = np.linalg.eigh(assembly.assembled_hessian(problem, u))
-    bend = (least_wanted - values[0]) * np.outer(vectors[:, 0], vectors[:, 0])
-    hessian, slope, here = balls.exact(bend), ball_model.gradient, balls.exact(flatten(u))
-    both = ball_hessian.gradient_and_hessian
-    extra = lambda box: balls.matmul(hessian, (box - here)[:, None])[:, 0]  # noqa: E731
-
-    def bent(model, box, progress=None):
-        g, H = both(model, box, progress)
-        return g + extra(box), H + hessian
-
-    for module in (certificate, krawczyk):
-        monkeypatch.setattr(module, "gradient_and_hessian", bent)
-        monkeypatch.setattr(module, "gradient", lambda model, box: slope(model, box) + extra(box))
-    found = certify_minimum(problem, flatten(u))
-    wanted = Outcome.MINIMUM if least_wanted > 0 else Outcome.SADDLE
-    assert found.outcome is wanted, found.reason
-
-
-def test_a_wrong_point_is_not_applicable_and_never_passes():
-    problem, u = solved()
-    moved = flatten(u)
-    moved[3] += 1e-5
-    (line,) = check_certificate(TrainingSubject(_file(problem, moved)))
-    assert line.verdict is report.Verdict.NOT_APPLICABLE and "not stationary" in line.message
-    # asked for at any tolerance, the distance tells
-    found = certify_minimum(problem, moved)
-    assert found.outcome is Outcome.MINIMUM and found.distance >= 0.99e-5
-    random = flatten(controls.random_start(problem, np.random.default_rng(0)))
-    assert certify_minimum(problem, random).outcome is Outcome.UNDECIDED
-
-
-def test_null_directions_are_not_certified_and_named():
-    problem = small(r=0.0)
-    _, u = solved(r=1e-2)
-    point = minimise(problem, u)
-    found = certify_minimum(problem, flatten(point))
-    assert found.outcome is Outcome.UNDECIDED and "null direction" in found.reason
-    lines = check_certificate(TrainingSubject(_file(problem, flatten(point)), tolerance=1e-3))
-    assert lines[0].verdict is report.Verdict.INCONCLUSIVE
-    # exactly singular, exactly stationary: no data cost, no r in the idle directions
-    idle = small(r=0.0, activation="identity", labels=np.arange(12) % 2, inputs=np.zeros((12, 2)))
-    found = certify_minimum(idle, flatten(controls.zeros(idle)))
-    assert found.outcome is Outcome.UNDECIDED and "singular" in found.reason
-
-
-def test_more_bits_are_taken_when_the_curvature_is_small():
-    # one layer, sigma = identity, convex in u: curvature h r alone in the idle directions
-    inputs = np.array([[1.0], [-1.0]])
-    problem = Problem(
-        inputs=inputs,
-        labels=np.array([0, 1]),
-        n_classes=2,
-        depth=1,
-        width=2,
-        r=1e-13,
-        activation="identity",
-    )
-    u = minimise(problem, controls.random_start(problem, np.random.default_rng(1)))
-    found = certify_minimum(problem, flatten(u), bits=64)
-    least = np.linalg.eigvalsh(assembly.assembled_hessian(problem, u))[0]
-    assert least < 1e-12
-    assert found.outcome is not Outcome.SADDLE
-    if found.outcome is Outcome.MINIMUM:
-        assert 0 < found.min_curvature < 1e-12
-
-
-def test_boxes_that_contain_a_kink_are_refused():
-    inputs, labels = datasets.circles(6)
-    problem = Problem(
-        inputs=inputs, labels=labels, n_classes=2, depth=2, width=2, activation="relu"
-    )
-    u = flatten(controls.zeros(problem))  # every pre-activation is 0
-    found = certify_minimum(problem, u)
-    assert found.outcome is Outcome.UNDECIDED
-    assert "kink: layer 0, sample 0, unit 0" in found.reason
-    (line,) = check_certificate(TrainingSubject(_file(problem, u), tolerance=1.0))
-    assert line.verdict is report.Verdict.INCONCLUSIVE
-    # the same for softsign, whose second derivative jumps
-    soft = problem.with_(activation="softsign")
-    assert "kink" in certify_minimum(soft, u).reason
+    assert found.outcome is (Outcome.MINIMUM if least > 0 else Outcome.SADDLE), found.reason
 
 
 def test_relu_away_from_kinks_is_certified():
-    # the bias keeps the pre-activations of one active layer off the kink; beta = 0, gamma = 1
-    inputs = np.array([[2.0, 1.0], [1.0, 2.0]])
-    problem = Problem(
-        inputs=inputs,
-        labels=np.array([0, 1]),
-        n_classes=2,
-        depth=1,
-        width=2,
-        beta=0,
-        activation="leaky_relu",
-        r=0.1,
-    )
-    start = controls.Controls(A=np.array([[[1.0, 0.2], [-0.2, 1.0]]]), b=np.ones((1, 2)))
-    u = minimise(problem, start)
-    found = certify_minimum(problem, flatten(u))
-    gradient = np.abs(rollout.gradient(problem, u)[0]).max()
-    assert (found.outcome is Outcome.MINIMUM) == (gradient < 1e-9), (found.reason, gradient)
-
-
-def test_overflow_is_no_certificate():
-    problem = small(activation="identity")
-    u = np.full(problem.n_decision, 1e200)
-    lines = check_certificate(TrainingSubject(_file(problem, u)))
-    assert all(line.verdict is not report.Verdict.PASSED for line in lines)
-    assert certify_minimum(problem, u).outcome is Outcome.UNDECIDED
-
-
-def test_large_problems_are_refused_with_a_sentence():
-    problem = small(depth=200, width=3)
-    (line,) = check_certificate(TrainingSubject(_file(problem, flatten(controls.zeros(problem)))))
-    assert line.verdict is report.Verdict.NOT_CHECKED and "2400" in line.message
-
-
-def test_without_flint_a_clear_sentence(monkeypatch):
-    monkeypatch.setattr(balls, "available", lambda: False)
-    problem, u = solved()
-    with pytest.raises(ValueError, match=r"python-flint.*certify"):
-        check_certificate(TrainingSubject(_file(problem, flatten(u))))
-
-
-def test_progress_is_told_and_the_lines_are_json():
-    problem, u = solved()
-    told: list[str] = []
-    lines = check_certificate(TrainingSubject(_file(problem, flatten(u)), progress=told.append))
-    assert told and all(text.startswith("certificate: ") for text in told)
-    assert [line.name for line in lines] == [
-        "certificate.minimum",
-        "certificate.contraction",
-        "certificate.curvature",
-        "certificate.objective",
-    ]
-    made = report.Report(entries=lines)
-    assert made.verdict is report.Verdict.PASSED
-    assert "global" not in json.dumps(report.to_json(made))
+    # dJ/db = h L (p - 1/2) + h r b
+    p = 1 / (1 + np.exp(1.0))
+    content = valley(1.0, -1.0, b=0.5 - p, r=1.0, activation="relu")
+    found = certified(content)
+    assert found.outcome is Outcome.MINIMUM
+    assert found.distance < 1e-15
+    assert found.radius < 0.5 - p  # the box stays off the kink
 
 
 @pytest.mark.slow
@@ -284,52 +203,105 @@ def test_the_default_spirals_are_certified():
     assert len(u) == 240
     found = certify_minimum(problem, u)
     assert found.outcome is Outcome.MINIMUM, found.reason
-    least = np.linalg.eigvalsh(assembly.assembled_hessian(problem, solution.controls))[0]
+    least = np.linalg.eigvalsh(assembled_hessian(problem, solution.controls))[0]
     assert 0.1 * least < found.min_curvature <= least * (1 + 1e-6)
     # the stored gradient is about 1e-9, the least curvature 1e-4; the box depends on the minimum
     assert found.distance < 1e-6 and found.radius > 0
     assert found.objective_lower - 1e-12 <= float(rollout.objective(problem, solution.controls))
 
 
-def test_a_minimum_with_hard_labels_is_certified():
-    problem = small(p_d=1.0)
-    u = minimise(problem, controls.random_start(problem, np.random.default_rng(0), 0.5))
-    found = certify_minimum(problem, flatten(u))
-    assert found.outcome is Outcome.MINIMUM, found.reason
-    J = float(rollout.objective(problem, u))
-    assert found.objective_lower - 1e-14 <= J <= found.objective_upper + 1e-14
-    assert found.objective_upper - found.objective_lower < 1e-15
+# --- when it is tried, and tried again ----------------------------------------------------------
 
 
-@pytest.mark.parametrize(("growth", "calls_most"), [(1.0, 40), (3.0, 3)])
-def test_newton_steps_that_do_not_shrink_are_said_to(monkeypatch, growth, calls_most):
-    model = ball_model.ball_model(small())
-    d, calls = model.problem.n_decision, []
-
-    def growing(*_):
-        calls.append(1)
-        return balls.exact(np.full(d, 1e-3 * growth ** len(calls)))
-
-    monkeypatch.setattr(krawczyk, "gradient", growing)
-    monkeypatch.setattr(krawczyk, "gradient_and_hessian", lambda *_: (None, balls.exact(np.eye(d))))
-    _, reason = krawczyk.polish(model, balls.exact(np.zeros(d)), balls.exact(np.eye(d)), 128)
-    assert "do not shrink" in reason
-    # steps that grow are given up at once, others after a dozen
-    assert len(calls) <= calls_most
-
-
-def test_why_the_polish_fails_is_said_unless_the_hessian_is_flat(monkeypatch):
-    monkeypatch.setattr(certificate, "polish", lambda model, u, H, bits: (u, "the steps wander"))
-    problem, u = solved()
-    assert certify_minimum(problem, flatten(u)).reason == "the steps wander"
-    problem, u = solved(r=0.0)
-    assert certify_minimum(problem, flatten(u)).reason != "the steps wander"
+@pytest.mark.parametrize(
+    ("r", "options", "bits"),
+    [
+        (5.5e-20, {"bits": 64}, 128),  # the flatness r is above 2^-64 = 5.42e-20
+        (5.4e-20, {"bits": 64}, 64),  # a null direction stays one
+        (5.5e-20, {"bits": 64, "max_bits": 127}, 64),
+        (5.5e-20, {"bits": 64, "max_bits": 128}, 128),
+        (5.5e-20, {}, 128),
+    ],
+)
+def test_the_precision_is_doubled_while_that_may_help(r, options, bits):
+    before = flint.ctx.prec
+    found = certified(valley(2.0, 0.0, width=2, activation="identity", r=r), **options)
+    assert (found.outcome, found.bits) == (Outcome.UNDECIDED, bits)
+    assert flint.ctx.prec == before
 
 
-def test_newton_steps_of_rounding_size_end_the_polish(monkeypatch):
-    model = ball_model.ball_model(small())
-    d = model.problem.n_decision
-    monkeypatch.setattr(krawczyk, "gradient", lambda *_: balls.exact(np.full(d, 2.0**-70)))
-    centre, reason = krawczyk.polish(model, balls.exact(np.zeros(d)), balls.exact(np.eye(d)), 128)
-    assert reason == ""
-    assert float(balls.magnitude(centre).max()) <= 2 * 2.0**-70
+def test_a_box_that_is_never_small_enough_is_tried_up_to_512_bits():
+    # the minimum lies 1e-26 beside a kink
+    content = valley(2.0, 1e-25, b=-1e-26, r=0.5, activation="leaky_relu")
+    for options, bits in (({}, 512), ({"bits": 100, "max_bits": 1000}, 800)):
+        found = certified(content, **options)
+        assert (found.outcome, found.bits) == (Outcome.UNDECIDED, bits)
+    with pytest.raises(ValueError, match="63"):
+        certified(content, bits=63)
+
+
+def test_more_digits_do_not_help_a_null_direction_a_kink_or_an_overflow():
+    for content in (
+        valley(2.0, 0.0, width=2, activation="identity", r=0.0),
+        valley(1e3, 2.5, r=1e-8, activation="identity"),  # Newton's method diverges
+        valley(1e160, 0.0),  # H is 1e319: no float
+        file_at(small(activation="identity"), A=1e200),  # neither is the gradient
+        bowl(activation="relu"),
+    ):
+        found = certified(content)
+        assert (found.outcome, found.bits) == (Outcome.UNDECIDED, 128)
+        assert math.isnan(found.distance)
+        assert lines(content, tolerance=1e300)[0].verdict is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(("depth", "extra", "tried"), [(500, 0, True), (500, 1, False)])
+def test_what_is_too_large_is_not_tried(depth, extra, tried):
+    # 1000 decision variables, 200000 states: all on kinks, so that nothing is computed
+    samples = 400 + extra
+    labels = np.arange(samples) % 2
+    content = bowl(
+        depth=depth, inputs=np.zeros((samples, 1)), labels=labels, activation="relu", r=1.0
+    )
+    (line,) = lines(content)
+    assert line.verdict is (Verdict.INCONCLUSIVE if tried else Verdict.NOT_CHECKED)
+    assert certified(content).outcome is Outcome.UNDECIDED
+    assert certified(content).bits == (128 if tried else 0)
+    # 3 * 333 + 2 = 1001
+    many = bowl(depth=333, block="double", trained=("layers", "lift"), lift=0.0)
+    assert many.problem.n_decision == 1001
+    assert lines(many)[0].verdict is Verdict.NOT_CHECKED
+
+
+def test_only_what_may_be_stationary_is_tried():
+    content = bowl(b=1e-9, r=1.0)
+    least, most = gradient_bounds(content.problem, flatten(content.controls))
+    assert least < most
+    assert lines(content, tolerance=least, names=ALL)[0].verdict is Verdict.PASSED
+    (line,) = lines(content, tolerance=np.nextafter(least, 0))
+    assert line.verdict is Verdict.NOT_APPLICABLE
+
+
+def test_the_bounds_of_the_gradient_enclose_it():
+    content = bowl(A=-1 / 3, b=0.1, h=0.3, r=0.7)
+    exact = Fraction(0.3) * Fraction(0.7) * Fraction(1 / 3)
+    least, most = gradient_bounds(content.problem, flatten(content.controls))
+    assert Fraction(least) <= exact <= Fraction(most)
+    assert most <= least * (1 + 1e-15)
+    # dJ/db = L (p - 1/2) h at z = 1e-40 with 128 bits around 0: the sign is open
+    least, most = gradient_bounds(valley(4.0, 1e-40).problem, np.zeros(2))
+    assert least == 0.0 < most < 1e-37
+    assert gradient_bounds(valley(4.0, 1e-40).problem, np.zeros(2), bits=128) == (least, most)
+
+
+def test_progress_names_its_three_parts_to_the_end():
+    said = []
+    lines(valley(4.0, 0.0, r=0.5), names=ALL, progress=said.append)
+    told = [text.rpartition(", ") for text in said if "%" in text]
+    assert len({part for part, _, _ in told}) == 3
+    assert [share for part, _, share in told if part == told[-1][0]][-1] == "100%"
+
+
+def test_without_flint_a_clear_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "flint", None)
+    with pytest.raises(ValueError, match=r"python-flint.*certify"):
+        lines(bowl())

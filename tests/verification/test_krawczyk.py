@@ -4,9 +4,11 @@ import math
 
 import numpy as np
 import pytest
+from small_minima import small
 
 from verification.balls import arithmetic as balls
 from verification.balls import krawczyk
+from verification.balls.model import ball_model
 
 flint = pytest.importorskip("flint")
 
@@ -118,3 +120,29 @@ def test_a_box_is_kept_only_where_the_newton_step_and_the_defect_fit_into_it(mon
         newton = np.full(2, share * first)
         found = krawczyk.widest_box(None, np.zeros(2), None, newton, None)
         assert (found is not None) is kept
+
+
+@pytest.mark.parametrize(("growth", "calls_most"), [(1.0, 40), (3.0, 3)])
+def test_newton_steps_that_do_not_shrink_are_said_to(monkeypatch, growth, calls_most):
+    model = ball_model(small())
+    d, calls = model.problem.n_decision, []
+
+    def growing(*_):
+        calls.append(1)
+        return balls.exact(np.full(d, 1e-3 * growth ** len(calls)))
+
+    monkeypatch.setattr(krawczyk, "gradient", growing)
+    monkeypatch.setattr(krawczyk, "gradient_and_hessian", lambda *_: (None, balls.exact(np.eye(d))))
+    _, reason = krawczyk.polish(model, balls.exact(np.zeros(d)), balls.exact(np.eye(d)), 128)
+    assert "do not shrink" in reason
+    # steps that grow are given up at once, others after a dozen
+    assert len(calls) <= calls_most
+
+
+def test_newton_steps_of_rounding_size_end_the_polish(monkeypatch):
+    model = ball_model(small())
+    d = model.problem.n_decision
+    monkeypatch.setattr(krawczyk, "gradient", lambda *_: balls.exact(np.full(d, 2.0**-70)))
+    centre, reason = krawczyk.polish(model, balls.exact(np.zeros(d)), balls.exact(np.eye(d)), 128)
+    assert reason == ""
+    assert float(balls.magnitude(centre).max()) <= 2 * 2.0**-70

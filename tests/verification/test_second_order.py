@@ -1,11 +1,10 @@
 """Every number, bound, verdict and place of the second-order lines, recomputed; edges from both
 sides, on files of known truth."""
 
-import re
-
 import numpy as np
 import pytest
 from closed_forms import bowl, pair, valley
+from sentences import numbers
 from zoo import claimed, minimum
 
 from ocp.controls import describe, flatten, unflatten
@@ -30,10 +29,6 @@ def lines(content, tolerance=1e-8, names=ALL, **options):
     assert [line.name for line in found] == names
     assert (found[0].kind, found[-1].verdict) == ("claim", Verdict.PROVED)
     return {line.name: line for line in found}
-
-
-def numbers(line):
-    return [float(text) for text in re.findall(r"(?<![\w.])-?\d[\d.]*(?:e[-+]\d+)?", line.message)]
 
 
 def spectrum(content):
