@@ -42,13 +42,13 @@ def bowl(A=0.0, b=0.0, lift=None, **changes) -> TrainingFile:
     return file_at(problem.with_(readout_weight=blind), A, b, lift)
 
 
-def valley(L, z: float, b=0.0, A=0.0, **changes) -> TrainingFile:
+def valley(L, z: float, b=0.0, A=0.0, lift=None, **changes) -> TrainingFile:
     problem = statement(**changes)
     at, slope = (np.array(np.broadcast_to(v, problem.width), dtype=float) for v in (b, L))
     reached = slope @ (problem.h * problem.sigma.derivatives(at, 0)[0])
     readout = {"readout_weight": np.outer([1.0, 0.0], slope)}
     readout["readout_bias"] = np.array([z - reached, 0.0])
-    return file_at(problem.with_(**readout), A, b)
+    return file_at(problem.with_(**readout), A, b, lift)
 
 
 def pair(L: float, **changes) -> TrainingFile:

@@ -214,18 +214,21 @@ def test_the_default_spirals_are_certified():
 
 
 @pytest.mark.parametrize(
-    ("r", "options", "bits"),
+    ("r", "r_ends", "options", "bits"),
     [
-        (5.5e-20, {"bits": 64}, 128),  # the flatness r is above 2^-64 = 5.42e-20
-        (5.4e-20, {"bits": 64}, 64),  # a null direction stays one
-        (5.5e-20, {"bits": 64, "max_bits": 127}, 64),
-        (5.5e-20, {"bits": 64, "max_bits": 128}, 128),
-        (5.5e-20, {}, 128),
+        # the least eigenvalue is above 2^-64 = 5.42e-20 of the largest, or not
+        (5.5e-20, 0.0, {"bits": 64}, 128),
+        (5.4e-20, 0.0, {"bits": 64}, 64),
+        (1e-19, 1.0, {"bits": 64}, 64),
+        (5.5e-20, 0.0, {"bits": 64, "max_bits": 127}, 64),
+        (5.5e-20, 0.0, {"bits": 64, "max_bits": 128}, 128),
+        (5.5e-20, 0.0, {}, 128),
     ],
 )
-def test_the_precision_is_doubled_while_that_may_help(r, options, bits):
-    before = flint.ctx.prec
-    found = certified(valley(2.0, 0.0, width=2, activation="identity", r=r), **options)
+def test_the_precision_is_doubled_while_that_may_help(r, r_ends, options, bits):
+    lift = {"lift": 0.0, "trained": ("layers", "lift"), "r_ends": r_ends} if r_ends else {}
+    content, before = valley(2.0, 0.0, width=2, activation="identity", r=r, **lift), flint.ctx.prec
+    found = certified(content, **options)
     assert (found.outcome, found.bits) == (Outcome.UNDECIDED, bits)
     assert flint.ctx.prec == before
 
