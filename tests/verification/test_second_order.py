@@ -105,6 +105,9 @@ def test_negative_curvature_fails_with_a_step_along_which_J_falls():
     assert numbers(found[INERTIA]) == [4, 3, 0, 2, 1, 0]
     three = {"inputs": np.zeros((3, 1)), "labels": [0, 1, 1], "r": 0.5}
     assert numbers(lines(pair(4.0, **three))[INERTIA]) == [5, 4, 0, 2, 1, 0]
+    # A and the lift's weight cost nothing
+    free = {"r": 0.0, "lift": 0.0, "trained": ("layers", "lift")}
+    assert numbers(lines(pair(4.0, **free), tolerance=2.0)[INERTIA]) == [4, 3, 2, 2, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -237,6 +240,7 @@ def test_the_guard_at_its_bound(L):
 @pytest.mark.parametrize(
     ("activation", "b", "verdict"),
     [
+        ("leaky_relu", 0.5, Verdict.OBSERVED),
         ("leaky_relu", 1e-3, Verdict.OBSERVED),
         ("leaky_relu", np.nextafter(1e-3, 0), Verdict.NOT_CHECKED),
         ("softsign", 1e-4, Verdict.NOT_CHECKED),
