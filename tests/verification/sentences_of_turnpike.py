@@ -114,7 +114,7 @@ TURNPIKE = rows(
     ("depths: bounded", "across_depths", counted()((1, 6), (1, 4), (2, 10)), "growth of the layers outside the tube 1/2, mean over samples: 1.00 (N = 4), 1.00 (N = 6), 2.00 (N = 10)"),
     ("depths: few layers between", "across_depths", counted()((0, 2), (0, 3), (0, 4)), "only 2 layers lie between the depths: one layer more is no small share; growth of ..."),
     ("depths: undecided", "across_depths", counted()((0, 4), (0, 6), (2, 10)), "the count grows by more than one layer, but by less than half of the added ones; growth of ..."),
-    ("depths: traces", "across_depths", counted(traced)((0, 4), (0, 6), (1, 10)), "the count is bounded, but file 0 is a stage trace: it has no gradient, so nothing tells a solution from any other network; growth of ..."),
+    ("depths: traces", "across_depths", counted(traced)((0, 4), (0, 6), (0, 10)), "the count is bounded, but file 0 is a stage trace: it has no gradient, so nothing tells a solution from any other network; growth of ..."),
     ("depths: unfinished", "across_depths", counted(gamma=1e3, h=0.5)((1, 4), (1, 6), (1, 10)), "the count is bounded, but file 0 is far from stationary; growth of ..."),
     ("depths: values", "values", depths(lambda N: rests(N, gamma=1.0), 6, 4), "objectives by depth, upper bounds of V_N: 0.1... (N = 4), 0.1... (N = 6)"),
     ("depths: idle layers after another file", "not_optimal", lambda: [rests(4), rests(6, spare=9.0, r=0.0), rests(7)], "no file is refuted by appending to or cropping another one"),
