@@ -172,12 +172,12 @@ READOUT, LIFT = {"trained": ("layers", "readout")}, {"trained": ("layers", "lift
         (READOUT, {"readout_bias": np.ones(2)}, True),
         (READOUT, {"lift_weight": 2 * np.eye(2)}, False),
         (LIFT, {"lift_weight": 2 * np.eye(2)}, True),
+        (LIFT, {"readout_weight": 2 * np.eye(2)}, False),
     ],
 )
 def test_files_may_differ_in_depth_and_in_trained_ends_alone(all_of_them, third, together):
-    lines = over_all(
-        [random(N, **all_of_them) for N in (4, 6)] + [random(8, **all_of_them | third)]
-    )
+    changes = ((4, all_of_them), (6, all_of_them), (8, all_of_them | third))
+    lines = over_all([random(depth, **keys) for depth, keys in changes])
     if together:
         assert list(dict.fromkeys(line.name for line in lines)) == OVER_ALL
         assert lines[0].verdict is not Verdict.NOT_APPLICABLE
@@ -225,7 +225,7 @@ def test_the_least_of_several_refutes(changes):
         if evaluated(content, N) > best:
             wanted[i] = pytest.approx((evaluated(content, N), best), rel=1e-12)
     assert beaten(*contents) == wanted
-    assert 3 < len(wanted) < 7
+    assert len(wanted) > 3
 
 
 def test_where_zero_moves_the_states_nothing_is_appended():
