@@ -125,10 +125,10 @@ def test_stationary_enough_is_one_percent_of_the_objective_or_of_one(side, above
     assert line.verdict is (Verdict.PASSED if side < 1 else Verdict.INCONCLUSIVE)
 
 
-def test_growth_in_proportion_fails_however_unfinished():
-    for off, outcome in (((0, 0, 3), Verdict.FAILED), ((0, 0, 0), Verdict.INCONCLUSIVE)):
-        pairs = zip(off, (4, 6, 10), strict=True)
-        assert claim([counted(*pair, gamma=1e3, h=0.5) for pair in pairs]).verdict is outcome
+@pytest.mark.xfail(strict=True, reason="no gradient is large relative to J = inf")
+def test_files_whose_objective_overflows_do_not_pass():
+    contents = [counted(0, N, spare=1e200, r=1.0) for N in (4, 6, 10)]
+    assert claim(contents).verdict is not Verdict.PASSED
 
 
 @pytest.mark.parametrize(
