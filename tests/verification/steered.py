@@ -17,6 +17,7 @@ from ocp.controls import Controls
 from ocp.files import TrainingFile
 from ocp.problem import Problem
 from ocp.trace import Trace
+from verification import verify_content
 
 P = 0.9
 #: the margin at a minimiser
@@ -91,8 +92,6 @@ def g_mis(p=P) -> float:
 
 def lines_of(content, check: str) -> dict:
     """The lines of one check on one file, or on several together, by name."""
-    import verification
-
     contents = content if isinstance(content, list) else [content]
-    report = verification.verify_content(contents, only=(check,))
+    report = verify_content(contents, only=(check,))
     return {line.name: line for line in report.entries}
