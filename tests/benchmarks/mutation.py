@@ -19,6 +19,7 @@ import csv
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -74,6 +75,7 @@ def begin(folder: Path, mutants: int, seed: int) -> None:
     """Clone, draw the sample into a session, and see that the tests pass without a mutant."""
     from cosmic_ray.work_db import use_db
 
+    shutil.rmtree(folder, ignore_errors=True)  # of a beginning that was interrupted
     folder.mkdir(parents=True)
     subprocess.run(["git", "clone", "-q", str(ROOT), str(folder / "clone")], check=True)
     # by hashes no mutant is taken for what was compiled here; the session itself stores none
@@ -91,8 +93,8 @@ def begin(folder: Path, mutants: int, seed: int) -> None:
     (folder / "sample.txt").write_text(
         f"`python tests/benchmarks/mutation.py --mutants {mutants} --seed {seed}`, cosmic-ray "
         f"{version('cosmic-ray')}, commit {commit.stdout.strip()}:\n{len(sample)} of the "
-        f"{len(places)} places where an operator applies are drawn; {passed_over} more were passed "
-        "over, as they do not\nparse or change annotations alone."
+        f"{len(places)} places where an operator applies are drawn. Passed over on the way, as "
+        f"they do not\nparse or change annotations alone: {passed_over}."
     )
     cosmic_ray(folder, "baseline", "config.toml")
     (folder / "session.new").rename(folder / "session.sqlite")
