@@ -97,7 +97,7 @@ def train(problem: Problem, steps: int, lr: float, seed: int) -> Controls:
 
     from nn_baseline.options import Options
     from nn_baseline.start import start_network
-    from nn_baseline.train import train
+    from nn_baseline.training import train
     from ocp.controls import random_start
 
     torch.set_num_threads(1)

@@ -25,13 +25,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from nn_baseline import checkpoint, crop, data
-from nn_baseline.evaluate import Layers, evaluate
+from nn_baseline import checkpoint, cropping, data
+from nn_baseline.evaluation import Layers, evaluate
 from nn_baseline.initialisation import initial_lift, initial_readout
 from nn_baseline.model import Network
 from nn_baseline.options import Options
 from nn_baseline.start import samples, start_network
-from nn_baseline.train import train
+from nn_baseline.training import train
 from ocp.atomic import check_writable
 from ocp.command_line import console as show
 from ocp.problem import Problem
@@ -57,13 +57,15 @@ def main() -> int:
 
     deep = networks["stage cost"]
     held_out = samples(deep, *images.test)
-    found, beside = [crop.compare(deep, deep, "full", range(DEPTH), *held_out)], {}
+    found, beside = [cropping.compare(deep, deep, "full", range(DEPTH), *held_out)], {}
     for k in (10,) if args.quick else (3, 5, 8, 10):
-        kept = crop.prefix(deep, k)
-        found.append(crop.compare(deep, crop.keep(deep, kept), f"first {k}", kept, *held_out))
-        shallow = crop.equal_budget_epochs(deep.problem, epochs, k)
+        kept = cropping.prefix(deep, k)
+        found.append(
+            cropping.compare(deep, cropping.keep(deep, kept), f"first {k}", kept, *held_out)
+        )
+        shallow = cropping.equal_budget_epochs(deep.problem, epochs, k)
         fresh = trained(statement(images, k, 1, args), shallow, args.seed)
-        found.append(crop.compare(deep, fresh, f"fresh, {shallow} epochs", range(k), *held_out))
+        found.append(cropping.compare(deep, fresh, f"fresh, {shallow} epochs", range(k), *held_out))
         beside[k] = found[-1].accuracy
     console.print(crop_table(found))
 
@@ -153,7 +155,7 @@ def layer_table(name: str, layers: Layers) -> Table:
     return table
 
 
-def crop_table(found: list[crop.Crop]) -> Table:
+def crop_table(found: list[cropping.Crop]) -> Table:
     """Crops of the stage-cost network, and fresh networks of their depth."""
     table = Table(title="layers removed, without further training")
     columns = ("network", "layers", "accuracy [%]", "flipped", "max |dz|", "ms for 256")

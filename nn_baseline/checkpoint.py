@@ -24,7 +24,7 @@ from ocp.description import loads_json, statement_of
 from ocp.files import TrainingFile, canonical_json
 from ocp.problem import Problem
 
-from .evaluate import objective_and_gradient
+from .evaluation import objective_and_gradient
 from .model import Network
 from .start import samples
 

@@ -14,10 +14,9 @@ from rich.console import Console
 from ocp import description, files
 from ocp.problem import Problem
 
-from . import checkpoint, data, distributed
-from . import crop as cropping
+from . import checkpoint, cropping, data, distributed
 from . import export as exporting
-from .evaluate import evaluate
+from .evaluation import evaluate
 from .fetch import fetch as fetch_files
 from .initialisation import initial_lift, initial_readout
 from .model import Network
@@ -25,8 +24,8 @@ from .options import Options
 from .outputs import check_files, check_folder, write_json
 from .start import available_device, samples, start_network
 from .tables import crop_table, layer_table
-from .train import Progress, Status
-from .train import train as run_training
+from .training import Progress, Status
+from .training import train as run_training
 
 #: of a file's own claim; longer trainings have to be asked for
 _MOST_EPOCHS = 1000

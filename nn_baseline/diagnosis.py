@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .evaluate import evaluate
+from .evaluation import evaluate
 from .model import Network
 
 #: a unit is idle where its derivative stays below this on every sample

@@ -20,7 +20,7 @@ from ocp.controls import Controls
 from ocp.files import canonical_json, content_hash
 from ocp.problem import Problem
 
-from .evaluate import CHUNK, control_norms
+from .evaluation import CHUNK, control_norms
 from .model import Network
 
 TRACE_FORMAT = "trace-1"

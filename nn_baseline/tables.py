@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from .crop import Crop
-from .evaluate import Layers
+from .cropping import Crop
+from .evaluation import Layers
 
 
 def layer_table(shown: dict[str, Layers]) -> Table:

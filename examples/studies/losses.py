@@ -19,9 +19,9 @@ The parameter values are our choice.
 import argparse
 import sys
 
-import chains
+import continuation_rows
+import csv_tables
 import pictures
-import sheets
 import study
 import trained
 
@@ -85,15 +85,19 @@ def tasks_of_images(options: argparse.Namespace) -> list[study.Task]:
 
 def compute(options: argparse.Namespace, held: study.Study) -> None:
     """Compute all rows and write the tables."""
-    found = chains.rows(held, "weights", chains_of(options, options.weights), (options.depth,))
-    falling = chains.carried(held, "weights", found, "r", sorted(options.weights))
-    growing = chains.rows(held, "depths", chains_of(options, (options.deep,)), options.depths)
-    ladders = chains.ladders(held, growing)
+    found = continuation_rows.grown(
+        held, "weights", chains_of(options, options.weights), (options.depth,)
+    )
+    falling = continuation_rows.carried(held, "weights", found, "r", sorted(options.weights))
+    growing = continuation_rows.grown(
+        held, "depths", chains_of(options, (options.deep,)), options.depths
+    )
+    ladders = continuation_rows.ladders(held, growing)
     images = held.rows(trained.train_row, tasks_of_images(options))
-    held.table("weights", [sheets.flat(row) for row in falling])
-    held.table("depths", [sheets.flat(row) for own in growing for row in own])
-    held.table("ladders", [sheets.flat(row) for row in ladders])
-    held.table("trained", [sheets.flat(row) for row in images])
+    held.table("weights", [csv_tables.flat(row) for row in falling])
+    held.table("depths", [csv_tables.flat(row) for own in growing for row in own])
+    held.table("ladders", [csv_tables.flat(row) for row in ladders])
+    held.table("trained", [csv_tables.flat(row) for row in images])
 
 
 def draw(tables: dict[str, list[dict]]) -> dict:

@@ -15,11 +15,11 @@ import argparse
 import math
 import sys
 
-import chains
+import continuation_rows
+import csv_tables
 import exact
 import numpy as np
 import pictures
-import sheets
 import study
 
 from ocp.command_line import console as show
@@ -139,14 +139,14 @@ def compute(options: argparse.Namespace, held: study.Study) -> None:
     """Compute all rows and write the tables."""
     facts, lines, properties, together = [], [], [], []
     for case in options.cases:
-        found = chains.rows(held, case, chains_of(options, case), options.depths[case])
-        ladders = chains.ladders(held, found, f"{case}_ladders")
+        found = continuation_rows.grown(held, case, chains_of(options, case), options.depths[case])
+        ladders = continuation_rows.ladders(held, found, f"{case}_ladders")
         n_classes = exact.problem_of(found[0][0]["parameters"]).n_classes
         facts += [{"case": case} | geometry(n_classes, p) for p in options.values[case]]
         by_deepest = {own[-1]["name"]: ladder for own, ladder in zip(found, ladders, strict=True)}
         properties += kept(case, best_of_seeds(found), by_deepest)
-        lines += [{"case": case} | sheets.flat(row) for own in found for row in own]
-        together += [{"case": case} | sheets.flat(row) for row in ladders]
+        lines += [{"case": case} | csv_tables.flat(row) for own in found for row in own]
+        together += [{"case": case} | csv_tables.flat(row) for row in ladders]
     held.table("geometry", facts)
     held.table("exact", lines)
     held.table("ladders", together)

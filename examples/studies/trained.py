@@ -46,11 +46,11 @@ def train_row(parameters: dict, given: dict[str, bytes]) -> tuple[dict, dict[str
     """Train one network; accuracies after every layer are those of its crops."""
     import torch
 
-    from nn_baseline import crop
-    from nn_baseline.evaluate import evaluate, final_logits
+    from nn_baseline import cropping
+    from nn_baseline.evaluation import evaluate, final_logits
     from nn_baseline.options import Options
     from nn_baseline.start import samples, start_network
-    from nn_baseline.train import train
+    from nn_baseline.training import train
     from ocp.files import TrainingFile
 
     torch.set_num_threads(1)
@@ -58,7 +58,7 @@ def train_row(parameters: dict, given: dict[str, bytes]) -> tuple[dict, dict[str
     epochs = parameters["epochs"]
     if "budget_depth" in parameters:  # as many multiply-adds as a network of that depth
         whole = problem.with_(depth=parameters["budget_depth"])
-        epochs = crop.equal_budget_epochs(whole, epochs, problem.depth)
+        epochs = cropping.equal_budget_epochs(whole, epochs, problem.depth)
     options = Options(seed=parameters["seed"], epochs=epochs, **TRAINING)
     network = start_network(problem, options)
     ended = train(network, options)

@@ -33,7 +33,7 @@ from torch_depth_networks import (
 )
 
 from nn_baseline import data
-from nn_baseline.evaluate import evaluate, final_logits
+from nn_baseline.evaluation import evaluate, final_logits
 from nn_baseline.start import samples
 
 NAMES = ("mnist", "fashion")

@@ -28,7 +28,7 @@ from nn_baseline.distributed import Processes
 from nn_baseline.initialisation import initial_lift, initial_readout
 from nn_baseline.options import Options
 from nn_baseline.start import start_network
-from nn_baseline.train import _Run
+from nn_baseline.training import _Run
 from ocp.problem import Problem
 
 RESULTS = Path(__file__).with_name("torch_throughput.json")

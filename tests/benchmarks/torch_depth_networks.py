@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nn_baseline import crop, data
-from nn_baseline.evaluate import evaluate
+from nn_baseline import cropping, data
+from nn_baseline.evaluation import evaluate
 from nn_baseline.initialisation import initial_lift, initial_readout
 from nn_baseline.model import Network
 from nn_baseline.options import Options
 from nn_baseline.start import samples, start_network
-from nn_baseline.train import train
+from nn_baseline.training import train
 from ocp.problem import Problem
 
 #: samples of the training set that are trained on; the other 5000 are held out
@@ -77,7 +77,7 @@ def trained_network(
 ) -> tuple[Network, dict]:
     """Train from scratch for the multiply-adds of a network of depth 20; say what it took."""
     whole = problem.with_(depth=DEPTH)
-    epochs = crop.equal_budget_epochs(whole, configuration.epochs, problem.depth)
+    epochs = cropping.equal_budget_epochs(whole, configuration.epochs, problem.depth)
     options = Options(
         lr=configuration.lr,
         schedule="cosine",
@@ -94,7 +94,7 @@ def trained_network(
     cpu, wall = time.process_time() - cpu, time.monotonic() - wall
     return network, {
         "epochs": epochs,
-        "multiply_adds": epochs * crop.multiply_adds(problem) * problem.n_samples,
+        "multiply_adds": epochs * cropping.multiply_adds(problem) * problem.n_samples,
         "cpu_seconds": f"{cpu:.1f}",
         "wall_seconds": f"{wall:.1f}",
         "objective": f"{result.epoch_means[-1]:.6g}",

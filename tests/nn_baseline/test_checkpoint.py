@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from nn_baseline import checkpoint, evaluate
+from nn_baseline import checkpoint, evaluation
 from nn_baseline.model import Network
 from ocp import controls, files
 from ocp.evaluation import rollout
@@ -48,9 +48,9 @@ def test_the_claims_of_a_file_do_not_depend_on_the_chunks(make_problem, monkeypa
     problem, u = make_problem(7)
     network = Network(problem, u)
     x, y = torch.tensor(problem.inputs), torch.tensor(problem.labels)
-    whole = evaluate.objective_and_gradient(network, x, y)
-    monkeypatch.setattr(evaluate, "chunks", lambda x, y: zip(x.split(2), y.split(2), strict=True))
-    assert evaluate.objective_and_gradient(network, x, y) == pytest.approx(whole, rel=1e-12)
+    whole = evaluation.objective_and_gradient(network, x, y)
+    monkeypatch.setattr(evaluation, "chunks", lambda x, y: zip(x.split(2), y.split(2), strict=True))
+    assert evaluation.objective_and_gradient(network, x, y) == pytest.approx(whole, rel=1e-12)
 
 
 def images(n=50):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ocp.problem import SCHEMES, Problem
 
-from .evaluate import CHUNK, control_norms, final_logits, is_right
+from .evaluation import CHUNK, control_norms, final_logits, is_right
 from .model import Network, soft_cross_entropy
 
 

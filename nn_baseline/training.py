@@ -22,7 +22,7 @@ from torch import Tensor
 
 from . import checkpoint, diagnosis
 from .distributed import Processes
-from .evaluate import evaluate
+from .evaluation import evaluate
 from .model import Network
 from .options import Options
 from .start import make_optimizer, samples

@@ -84,7 +84,7 @@ def ladder(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
     }, {}
 
 
-def rows(
+def grown(
     held: study.Study, part: str, of: Sequence[dict], depths: Sequence[int]
 ) -> list[list[dict]]:
     """Compute all chains, depth by depth; one list of rows a chain."""

@@ -14,7 +14,7 @@ import torch
 from nn_baseline import checkpoint
 from nn_baseline.options import Options
 from nn_baseline.start import samples, start_network
-from nn_baseline.train import Status, train
+from nn_baseline.training import Status, train
 from ocp import controls, datasets, files
 from ocp.evaluation import rollout
 from ocp.problem import Problem
@@ -96,7 +96,7 @@ KILLED = """
 import sys, torch
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from test_train import spirals, run
+from test_training import spirals, run
 from nn_baseline.options import Options
 options = Options(epochs=2000, batch_size=5, init_scale=0.3, evaluate_every=500,
                   checkpoint_seconds=0.05)
