@@ -20,7 +20,7 @@ from ocp.controls import Controls
 from ocp.files import canonical_json, content_hash
 from ocp.problem import Problem
 
-from .evaluation import CHUNK, control_norms
+from .evaluation import CHUNK, control_norms, layer_logits
 from .model import Network
 
 TRACE_FORMAT = "trace-1"
@@ -52,9 +52,8 @@ def stage_trace(
     Returns the content hash.  Put the modules into eval mode first.
     """
     logits = []
-    for start in range(0, len(labels), CHUNK):
-        x = inputs[start : start + CHUNK]
-        x = x if lift is None else lift(x)
+    for s in inputs.split(CHUNK):
+        x = s if lift is None else lift(s)
         z = [readout(x)]
         for block in blocks:
             x = block(x)
@@ -81,14 +80,9 @@ def stage_trace(
 def network_trace(path: str | os.PathLike, network: Network, inputs: Tensor, labels: Tensor) -> str:
     """Write the stage trace of one of the statement's networks."""
     problem = network.problem
-    with torch.no_grad():
-        parts = [
-            network.logits(network.states(inputs[i : i + CHUNK])).double().cpu()
-            for i in range(0, len(labels), CHUNK)
-        ]
     return write_trace(
         path,
-        torch.cat(parts, dim=1).numpy(),
+        layer_logits(network, inputs).numpy(),
         control_norms(network),
         labels.cpu().numpy(),
         n_classes=problem.n_classes,
