@@ -25,13 +25,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from nn_baseline import checkpoint, cropping, data
-from nn_baseline.evaluation import Layers, evaluate
-from nn_baseline.initialisation import initial_lift, initial_readout
-from nn_baseline.model import Network
-from nn_baseline.options import Options
-from nn_baseline.start import samples, start_network
-from nn_baseline.training import train
+import nn_baseline
+from nn_baseline import Layers, Network, cropping, data, evaluate, samples
 from ocp.atomic import check_writable
 from ocp.command_line import console as show
 from ocp.problem import Problem
@@ -70,7 +65,7 @@ def main() -> int:
     console.print(crop_table(found))
 
     reference = None if args.embed else images.reference()
-    checkpoint.save_training(
+    nn_baseline.save_training(
         args.output / "checkpoint.safetensors",
         deep,
         origin={"optimizer": "adam", "seed": args.seed},
@@ -102,11 +97,10 @@ def arguments() -> argparse.Namespace:
 
 def statement(images: data.Dataset, depth: int, beta: int, args: argparse.Namespace) -> Problem:
     """The problem: images lifted to 64 principal coordinates, relu layers of step 1."""
-    values = images.inputs[:10_000] * images.scale + images.shift
-    E, e = initial_lift("principal", WIDTH, values, args.seed)
-    C, c = initial_readout(images.n_classes, WIDTH, args.seed)
-    return Problem(
-        **images.statement(),
+    return nn_baseline.problem_of(
+        images,
+        lift="principal",
+        seed=args.seed,
         depth=depth,
         width=WIDTH,
         h=1.0,
@@ -114,17 +108,12 @@ def statement(images: data.Dataset, depth: int, beta: int, args: argparse.Namesp
         p_d=args.p_d,
         r=args.r,
         beta=beta,
-        trained=("layers", "lift", "readout"),
-        lift_weight=E,
-        lift_bias=e,
-        readout_weight=C,
-        readout_bias=c,
     )
 
 
 def trained(problem: Problem, epochs: int, seed: int) -> Network:
     """Train with Adam from a start near u = 0."""
-    options = Options(
+    options = nn_baseline.Options(
         lr=5e-3 if problem.n_samples > 10_000 else 3e-3,
         schedule="cosine",
         epochs=epochs,
@@ -133,8 +122,8 @@ def trained(problem: Problem, epochs: int, seed: int) -> Network:
         evaluate_every=0,
         seed=seed,
     )
-    network = start_network(problem, options)
-    train(network, options)
+    network = nn_baseline.start_network(problem, options)
+    nn_baseline.train(network, options)
     return network
 
 

@@ -122,9 +122,7 @@ def adam(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
     from there to."""
     import torch
 
-    from nn_baseline.options import Options
-    from nn_baseline.start import start_network
-    from nn_baseline.training import train
+    from nn_baseline import Options, start_network, train
     from ocp.controls import near_zero
     from ocp.files import TrainingFile
 

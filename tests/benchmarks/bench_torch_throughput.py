@@ -24,10 +24,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from nn_baseline import Options, start_network
 from nn_baseline.distributed import Processes
 from nn_baseline.initialisation import initial_lift, initial_readout
-from nn_baseline.options import Options
-from nn_baseline.start import start_network
 from nn_baseline.training import Run
 from ocp.problem import Problem
 

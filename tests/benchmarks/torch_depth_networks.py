@@ -8,13 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nn_baseline import cropping, data
-from nn_baseline.evaluation import evaluate
-from nn_baseline.initialisation import initial_lift, initial_readout
-from nn_baseline.model import Network
-from nn_baseline.options import Options
-from nn_baseline.start import samples, start_network
-from nn_baseline.training import train
+import nn_baseline
+from nn_baseline import Network, Options, cropping, data, evaluate, samples, start_network, train
 from ocp.problem import Problem
 
 #: samples of the training set that are trained on; the other 5000 are held out
@@ -52,23 +47,13 @@ def problem_of(
     split: data.Dataset, configuration: Configuration, depth: int, seed: int, **changes
 ) -> Problem:
     """Return the problem of one network; `changes` are made to the statement."""
-    values = split.inputs[:10_000] * split.scale + split.shift
-    E, e = initial_lift(configuration.lift, WIDTH, values, seed)
-    C, c = initial_readout(split.n_classes, WIDTH, seed)
     statement = {
         name: getattr(configuration, name)
         for name in ("h", "activation", "p_d", "r", "gamma", "r_ends")
     }
-    return Problem(
-        **split.statement(),
-        **statement | changes,
-        depth=depth,
-        width=WIDTH,
-        trained=("layers", "lift", "readout"),
-        lift_weight=E,
-        lift_bias=e,
-        readout_weight=C,
-        readout_bias=c,
+    given = statement | changes
+    return nn_baseline.problem_of(
+        split, lift=configuration.lift, seed=seed, depth=depth, width=WIDTH, **given
     )
 
 
