@@ -25,8 +25,19 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-import nn_baseline
-from nn_baseline import Layers, Network, cropping, data, evaluate, samples
+from nn_baseline import (
+    Layers,
+    Network,
+    Options,
+    cropping,
+    data,
+    evaluate,
+    problem_of,
+    samples,
+    save_training,
+    start_network,
+    train,
+)
 from ocp.atomic import check_writable
 from ocp.command_line import console as show
 from ocp.problem import Problem
@@ -65,7 +76,7 @@ def main() -> int:
     console.print(crop_table(found))
 
     reference = None if args.embed else images.reference()
-    nn_baseline.save_training(
+    save_training(
         args.output / "checkpoint.safetensors",
         deep,
         origin={"optimizer": "adam", "seed": args.seed},
@@ -97,7 +108,7 @@ def arguments() -> argparse.Namespace:
 
 def statement(images: data.Dataset, depth: int, beta: int, args: argparse.Namespace) -> Problem:
     """The problem: images lifted to 64 principal coordinates, relu layers of step 1."""
-    return nn_baseline.problem_of(
+    return problem_of(
         images,
         lift="principal",
         seed=args.seed,
@@ -113,7 +124,7 @@ def statement(images: data.Dataset, depth: int, beta: int, args: argparse.Namesp
 
 def trained(problem: Problem, epochs: int, seed: int) -> Network:
     """Train with Adam from a start near u = 0."""
-    options = nn_baseline.Options(
+    options = Options(
         lr=5e-3 if problem.n_samples > 10_000 else 3e-3,
         schedule="cosine",
         epochs=epochs,
@@ -122,8 +133,8 @@ def trained(problem: Problem, epochs: int, seed: int) -> Network:
         evaluate_every=0,
         seed=seed,
     )
-    network = nn_baseline.start_network(problem, options)
-    nn_baseline.train(network, options)
+    network = start_network(problem, options)
+    train(network, options)
     return network
 
 

@@ -15,6 +15,11 @@ import numpy as np
 import study
 
 CHECKS = exact.CHECKS
+#: how all studies grow their rows; each adds the scale of appended layers
+GROWTH = {
+    **{"start_scale": 0.1, "trials": 4, "intermediate_tolerance": 1e-6, "tolerance": 1e-8},
+    **{"escapes": 5, "restarts": 2},
+}
 
 
 def climb(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:

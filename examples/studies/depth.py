@@ -33,8 +33,7 @@ SETS = {
     "xor": {"n_samples": 40, "noise": 0.15},
     "blobs": {"n_samples": 42, "n_classes": 3, "noise": 0.25},
 }
-GROWTH = {"append_scale": 1e-6, "start_scale": 0.1, "trials": 4, "intermediate_tolerance": 1e-6,
-          "tolerance": 1e-8, "escapes": 5, "restarts": 2}  # fmt: skip
+GROWTH = continuation_rows.GROWTH | {"append_scale": 1e-6}
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

@@ -34,8 +34,7 @@ LOSSES = {
     "hard": {"beta": 1, "p_d": 1.0},
     "soft": {"beta": 1, "p_d": 0.9},
 }
-GROWTH = {"append_scale": 1e-3, "start_scale": 0.1, "trials": 4, "intermediate_tolerance": 1e-6,
-          "tolerance": 1e-8, "escapes": 5, "restarts": 2}  # fmt: skip
+GROWTH = continuation_rows.GROWTH | {"append_scale": 1e-3}
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

@@ -34,8 +34,7 @@ VALUES = {
     "two": (0.52, 0.55, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999),
     "ten": (0.12, 0.15, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999),
 }
-GROWTH = {"append_scale": 1e-6, "start_scale": 0.1, "trials": 4, "intermediate_tolerance": 1e-6,
-          "tolerance": 1e-8, "escapes": 5, "restarts": 2}  # fmt: skip
+GROWTH = continuation_rows.GROWTH | {"append_scale": 1e-6}
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

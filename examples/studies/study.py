@@ -187,21 +187,8 @@ class Study:
                 executors.started(self.workers, self.cluster)
             )
         futures: dict[concurrent.futures.Future, Task] = {}
-        waiting = iter(todo)
         try:
-            while True:
-                # few at a time: what was submitted is what is lost when time is over
-                while len(futures) < 2 * self._width() and (task := next(waiting, None)):
-                    self._check_time()
-                    given = self._given(task)
-                    futures[self._executor.submit(_attempt, compute, task, given)] = task
-                if not futures:
-                    return
-                finished, _ = concurrent.futures.wait(
-                    futures, return_when=concurrent.futures.FIRST_COMPLETED
-                )
-                for future in finished:
-                    yield futures.pop(future), future.result()
+            yield from self._finished(self._executor, compute, todo, futures)
         except concurrent.futures.BrokenExecutor:
             raise OSError(
                 "a worker died; finished rows are kept, the same command goes on"
@@ -220,6 +207,29 @@ class Study:
             for child in multiprocessing.active_children():
                 os.kill(child.pid, signal.SIGINT)
             raise
+
+    def _finished(
+        self,
+        executor: concurrent.futures.Executor,
+        compute: Compute,
+        todo: Sequence[Task],
+        futures: dict[concurrent.futures.Future, Task],
+    ) -> Iterator[tuple[Task, object]]:
+        """Submit the tasks and yield them as they end; `futures` holds those under way."""
+        waiting = iter(todo)
+        while True:
+            # few at a time: what was submitted is what is lost when time is over
+            while len(futures) < 2 * self._width() and (task := next(waiting, None)):
+                self._check_time()
+                given = self._given(task)
+                futures[executor.submit(_attempt, compute, task, given)] = task
+            if not futures:
+                return
+            finished, _ = concurrent.futures.wait(
+                futures, return_when=concurrent.futures.FIRST_COMPLETED
+            )
+            for future in finished:
+                yield futures.pop(future), future.result()
 
     def _width(self) -> int:
         return self.workers if not self.cluster or self.cluster == "local" else 256

@@ -23,8 +23,7 @@ import study
 from ocp.command_line import console as show
 
 NAME = "weights"
-GROWTH = {"append_scale": 1e-3, "start_scale": 0.1, "trials": 4, "intermediate_tolerance": 1e-6,
-          "tolerance": 1e-8, "escapes": 5, "restarts": 2}  # fmt: skip
+GROWTH = continuation_rows.GROWTH | {"append_scale": 1e-3}
 DEFAULT = {"p_d": 0.9, "r": 1e-3, "gamma": 1.0, "h": 0.5}
 
 
