@@ -7,6 +7,7 @@ network, after checking on the samples that it does the same.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ocp.atomic import write_atomically
-from ocp.controls import Controls
+from ocp.controls import zeros
 from ocp.files import canonical_json, content_hash
 from ocp.problem import Problem
 
@@ -213,8 +214,8 @@ def dense_network(
         readout_weight=_array(readout.weight),
         readout_bias=_bias(readout),
     )
-    parts = {name: getattr(problem, name) for name in _trained_ends(problem)}
-    u = Controls(A=A, b=b, W=weights(1) if double else None, **parts)
+    # trained ends are those of the problem
+    u = dataclasses.replace(zeros(problem), A=A, b=b, W=weights(1) if double else None)
     network = Network(problem, u)
     _compare(network, blocks)
     return network
@@ -234,15 +235,6 @@ def _compare(network: Network, blocks: Sequence[nn.Module]) -> None:
                 f" samples (rounding explains {tolerance:.1g}): is h, the activation or the order"
                 " of its operations another?"
             )
-
-
-def _trained_ends(problem: Problem) -> list[str]:
-    return [
-        f"{end}_{part}"
-        for end in ("lift", "readout")
-        if end in problem.trained
-        for part in ("weight", "bias")
-    ]
 
 
 def _array(value: Tensor) -> np.ndarray:

@@ -74,10 +74,10 @@ def described(found, parameters: dict) -> tuple[dict, study.Files]:
 
 def ladder(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
     """Judge the files of all depths of one chain together: the turnpike itself."""
-    from verification import api
+    from verification import verify_content
 
     contents = [exact.load(content) for content in given.values()]
-    report = api.verify_content(contents, names=list(given), only=CHECKS)
+    report = verify_content(contents, names=list(given), only=CHECKS)
     across = report.named("turnpike.across_depths")
     refuted = [e.where for e in report.entries if e.name == "turnpike.not_optimal" and e.where]
     return {

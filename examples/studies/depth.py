@@ -66,7 +66,7 @@ def crop(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
     from ocp.continuation.growth import GrowthOptions, grow
     from ocp.evaluation import depth, rollout
     from ocp.solvers import by_name
-    from verification import api
+    from verification import verify_content
 
     whole = exact.load(given["whole"])
     problem, u = whole.problem, whole.controls
@@ -77,7 +77,7 @@ def crop(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
     growth = GrowthOptions(**parameters["growth"])
     found = grow(small, by_name("structured"), seed=parameters["seed"], options=growth)
     result, produced = exact.solved_row(found)
-    report = api.verify_content([whole], names=["whole"], only=("reachability",))
+    report = verify_content([whole], names=["whole"], only=("reachability",))
     steering, bound = (report.named(f"reachability.{name}") for name in ("steering", "depth"))
     own = {
         "steering": steering.verdict.value,
