@@ -95,16 +95,16 @@ def train(problem: Problem, steps: int, lr: float, seed: int) -> Controls:
     """Adam on the whole set from random controls."""
     import torch
 
-    from nn_baseline.options import Options
-    from nn_baseline.start import start_network
-    from nn_baseline.train import train
+    import nn_baseline
     from ocp.controls import random_start
 
     torch.set_num_threads(1)
-    options = Options(epochs=steps, lr=lr, schedule="cosine", evaluate_every=0, seed=seed)
+    options = nn_baseline.Options(
+        epochs=steps, lr=lr, schedule="cosine", evaluate_every=0, seed=seed
+    )
     start = random_start(problem, np.random.default_rng([seed, 1]), START_SCALE)
-    network = start_network(problem, options, start)
-    train(network, options)
+    network = nn_baseline.start_network(problem, options, start)
+    nn_baseline.train(network, options)
     return network.controls()
 
 

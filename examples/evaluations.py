@@ -12,11 +12,11 @@ import numpy as np
 import scipy.sparse.linalg
 import torch
 
-from nn_baseline.model import Network, soft_cross_entropy
+from nn_baseline import Network, soft_cross_entropy
 from ocp.controls import Controls, unflatten
 from ocp.problem import Problem
 from ocp.solvers.multiple_shooting import multiple_shooting, single_shooting
-from verification.crosscheck.evaluation import Evaluation
+from verification.crosscheck import Evaluation
 
 
 def by_torch(

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from nn_baseline import checkpoint, export
+import nn_baseline
 from ocp import datasets
 
 
@@ -46,13 +46,13 @@ def main() -> None:
     print(f"trained to an accuracy of {100 * right:.1f} %")
 
     lift, *blocks, readout = model
-    network = export.dense_network(
+    network = nn_baseline.dense_network(
         blocks, readout, inputs, labels, lift=lift, h=h, activation="tanh",
         n_classes=2, p_d=0.9, r=1e-3, beta=0, trained=("layers", "lift", "readout"), r_ends=1e-3,
     )  # fmt: skip
     args.output.mkdir(parents=True, exist_ok=True)
-    checkpoint.save_training(args.output / "yours.safetensors", network)
-    export.stage_trace(
+    nn_baseline.save_training(args.output / "yours.safetensors", network)
+    nn_baseline.stage_trace(
         args.output / "trace.safetensors", blocks, readout, x, y,
         lift=lift, h=h, n_classes=2, p_d=0.9, r=1e-3, beta=0,
     )  # fmt: skip

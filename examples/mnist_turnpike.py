@@ -25,13 +25,19 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from nn_baseline import checkpoint, crop, data
-from nn_baseline.evaluate import Layers, evaluate
-from nn_baseline.initialisation import initial_lift, initial_readout
-from nn_baseline.model import Network
-from nn_baseline.options import Options
-from nn_baseline.start import samples, start_network
-from nn_baseline.train import train
+from nn_baseline import (
+    Layers,
+    Network,
+    Options,
+    cropping,
+    data,
+    evaluate,
+    problem_of,
+    samples,
+    save_training,
+    start_network,
+    train,
+)
 from ocp.atomic import check_writable
 from ocp.command_line import console as show
 from ocp.problem import Problem
@@ -57,18 +63,20 @@ def main() -> int:
 
     deep = networks["stage cost"]
     held_out = samples(deep, *images.test)
-    found, beside = [crop.compare(deep, deep, "full", range(DEPTH), *held_out)], {}
+    found, beside = [cropping.compare(deep, deep, "full", range(DEPTH), *held_out)], {}
     for k in (10,) if args.quick else (3, 5, 8, 10):
-        kept = crop.prefix(deep, k)
-        found.append(crop.compare(deep, crop.keep(deep, kept), f"first {k}", kept, *held_out))
-        shallow = crop.equal_budget_epochs(deep.problem, epochs, k)
+        kept = cropping.prefix(deep, k)
+        found.append(
+            cropping.compare(deep, cropping.keep(deep, kept), f"first {k}", kept, *held_out)
+        )
+        shallow = cropping.equal_budget_epochs(deep.problem, epochs, k)
         fresh = trained(statement(images, k, 1, args), shallow, args.seed)
-        found.append(crop.compare(deep, fresh, f"fresh, {shallow} epochs", range(k), *held_out))
+        found.append(cropping.compare(deep, fresh, f"fresh, {shallow} epochs", range(k), *held_out))
         beside[k] = found[-1].accuracy
     console.print(crop_table(found))
 
     reference = None if args.embed else images.reference()
-    checkpoint.save_training(
+    save_training(
         args.output / "checkpoint.safetensors",
         deep,
         origin={"optimizer": "adam", "seed": args.seed},
@@ -100,11 +108,10 @@ def arguments() -> argparse.Namespace:
 
 def statement(images: data.Dataset, depth: int, beta: int, args: argparse.Namespace) -> Problem:
     """The problem: images lifted to 64 principal coordinates, relu layers of step 1."""
-    values = images.inputs[:10_000] * images.scale + images.shift
-    E, e = initial_lift("principal", WIDTH, values, args.seed)
-    C, c = initial_readout(images.n_classes, WIDTH, args.seed)
-    return Problem(
-        **images.statement(),
+    return problem_of(
+        images,
+        lift="principal",
+        seed=args.seed,
         depth=depth,
         width=WIDTH,
         h=1.0,
@@ -112,11 +119,6 @@ def statement(images: data.Dataset, depth: int, beta: int, args: argparse.Namesp
         p_d=args.p_d,
         r=args.r,
         beta=beta,
-        trained=("layers", "lift", "readout"),
-        lift_weight=E,
-        lift_bias=e,
-        readout_weight=C,
-        readout_bias=c,
     )
 
 
@@ -153,7 +155,7 @@ def layer_table(name: str, layers: Layers) -> Table:
     return table
 
 
-def crop_table(found: list[crop.Crop]) -> Table:
+def crop_table(found: list[cropping.Crop]) -> Table:
     """Crops of the stage-cost network, and fresh networks of their depth."""
     table = Table(title="layers removed, without further training")
     columns = ("network", "layers", "accuracy [%]", "flipped", "max |dz|", "ms for 256")

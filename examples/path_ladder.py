@@ -44,10 +44,8 @@ from ocp.continuation.growth import GrowthOptions, grow, smoothed_relu
 from ocp.files import TrainingFile
 from ocp.problem import Problem
 from ocp.solvers.solution import Solution, Status
-from verification.api import verify_content
+from verification import Verdict, verify_content
 from verification.crosscheck import paths as path_comparison
-from verification.crosscheck.paths import Path as LayerPath
-from verification.report import Verdict
 
 DEPTHS, ACTIVATIONS = (5, 10, 15, 20, 30, 40), ("tanh", "relu")
 WAYS = ("exact", "trained")
@@ -133,7 +131,7 @@ def climb(folder: Path, activation: str, depth: int, settings: dict) -> float:
     return record["seconds"]
 
 
-def path_of(content: TrainingFile) -> LayerPath:
+def path_of(content: TrainingFile) -> path_comparison.Path:
     return path_comparison.path("", content)
 
 
@@ -183,11 +181,11 @@ class Rung:
     depth: int
     record: dict
     contents: dict[str, TrainingFile]
-    exact: LayerPath
-    trained: list[LayerPath]
+    exact: path_comparison.Path
+    trained: list[path_comparison.Path]
 
     @property
-    def median(self) -> LayerPath:
+    def median(self) -> path_comparison.Path:
         return self.trained[(len(self.trained) - 1) // 2]
 
     def rows(self) -> Iterator[dict]:

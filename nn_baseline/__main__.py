@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import NoReturn
 
 _PROBLEM = {  # the keys of the statement that the command line sets, with its defaults
     "depth": (int, 20, "N, number of layers"),
@@ -43,7 +44,7 @@ _OPTIONS = {  # the fields of nn_baseline.options.Options
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence; the usage is for --help."""
 
-    def error(self, message: str):
+    def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; --help shows the usage\n")
 
 

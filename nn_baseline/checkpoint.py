@@ -7,7 +7,6 @@ with tensors by name: nothing is pickled, and nothing from a file is executed.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -21,11 +20,11 @@ import torch
 from ocp import files
 from ocp.atomic import write_atomically
 from ocp.description import loads_json, statement_of
-from ocp.files import TrainingFile, canonical_json
+from ocp.files import TrainingFile, content_hash
 from ocp.problem import Problem
 
-from .evaluate import objective_and_gradient
-from .model import Network
+from .evaluation import objective_and_gradient
+from .model import END_PARTS, Network
 from .start import samples
 
 STATE_FORMAT = "training-state-1"
@@ -36,14 +35,22 @@ _MAX_HEADER = 10_000_000
 
 def fingerprint(problem: Problem) -> dict:
     """Return what identifies a problem: the statement, and the sha256 of samples and ends."""
-    digest = hashlib.sha256()
-    for array in (
-        *(problem.inputs, problem.labels, problem.lift_weight, problem.lift_bias),
-        *(problem.readout_weight, problem.readout_bias),
-    ):
-        digest.update(canonical_json([str(array.dtype), list(array.shape)]).encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return {"statement": statement_of(problem), "sha256": digest.hexdigest()}
+    statement = statement_of(problem)
+    arrays = {name: getattr(problem, name) for name in ("inputs", "labels", *END_PARTS)}
+    return {"statement": statement, "sha256": content_hash(statement, arrays)}
+
+
+def check_same_problem(path: Path, found: dict, wanted: dict) -> None:
+    """Raise ValueError with what differs unless the fingerprint of a state is the wanted one."""
+    if found == wanted:
+        return
+    theirs, ours = found["statement"], wanted["statement"]
+    differ = [
+        f"{key} was {theirs.get(key)!r}, is {ours.get(key)!r}"
+        for key in sorted(set(theirs) | set(ours))
+        if theirs.get(key) != ours.get(key)
+    ] or ["the samples or the fixed ends differ"]
+    raise ValueError(f"{path} is of another problem: {'; '.join(differ)}")
 
 
 def save_state(path: str | os.PathLike, tree: dict) -> None:

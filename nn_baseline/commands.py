@@ -1,35 +1,38 @@
-"""What the commands do: read, call one function of this room, show a table."""
+"""What the commands do: read, refuse what cannot be written, call this room, show a table."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import signal
-import time
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import torch
 from rich.console import Console
 
 from ocp import description, files
+from ocp.atomic import check_writable, write_atomically
+from ocp.files import TrainingFile
 from ocp.problem import Problem
 
-from . import checkpoint, data, distributed
-from . import crop as cropping
+from . import checkpoint, cropping, data, distributed
 from . import export as exporting
-from .evaluate import evaluate
 from .fetch import fetch as fetch_files
-from .initialisation import initial_lift, initial_readout
+from .initialisation import at_depth, problem_of
 from .model import Network
 from .options import Options
-from .outputs import check_files, check_folder, write_json
 from .start import available_device, samples, start_network
-from .tables import crop_table, layer_table
-from .train import Progress, Status
-from .train import train as run_training
+from .tables import Samples, TrainingLines, crop_table, show_layers
+from .training import Status
+from .training import train as run_training
 
 #: of a file's own claim; longer trainings have to be asked for
 _MOST_EPOCHS = 1000
+#: the greedy choice of layers sees so many training samples, and never the test set
+_CHOSEN_ON = 4096
 _EXIT = {
     Status.FINISHED: 0,
     Status.EARLY_STOPPED: 0,
@@ -44,7 +47,7 @@ def fetch(args: argparse.Namespace) -> int:
 
 
 def train(args: argparse.Namespace, defaults: dict, option_keys: tuple[str, ...]) -> int:
-    check_folder(args.output, args.dataset)
+    _check_folder(args.output, args.dataset)
     if args.threads < 0:
         raise ValueError(f"--threads is {args.threads}; wanted at least 0")
     if args.threads:
@@ -57,7 +60,8 @@ def train(args: argparse.Namespace, defaults: dict, option_keys: tuple[str, ...]
     options.fits(problem.n_samples)
     group = distributed.Processes.join(available_device(options.device))
     network = start_network(problem, options)
-    show = _Show(Console(soft_wrap=True), quiet=not group.first)
+    console = Console(soft_wrap=True)
+    lines = TrainingLines(console, quiet=not group.first)
     stop = _stop_on_interrupt()
     try:
         result = run_training(
@@ -65,78 +69,42 @@ def train(args: argparse.Namespace, defaults: dict, option_keys: tuple[str, ...]
             options,
             folder=Path(args.output),
             resume=args.resume,
-            report=show.progress,
-            record=show.record,
+            report=lines.progress,
+            record=lines.record,
             should_stop=stop,
             processes=group,
             file_options=file_options,
         )
     finally:
         distributed.leave()
-    if group.first:
-        show.end(result, Path(args.output))
-        if result.status in (Status.FINISHED, Status.EARLY_STOPPED):
-            _layer_tables(show.console, network, file_options["test"])
+    lines.end(result, Path(args.output))
+    if group.first and result.status in (Status.FINISHED, Status.EARLY_STOPPED):
+        show_layers(console, network, file_options["test"])
     return _EXIT[result.status]
 
 
 def eval(args: argparse.Namespace) -> int:
-    check_files(args)
+    _check_files(args)
     network, content = checkpoint.load_training(args.file, args.data)
-    console = Console(soft_wrap=True)
-    tables = _layer_tables(console, network, _held_out(content))
-    write_json(args.json, tables)
+    numbers = show_layers(Console(soft_wrap=True), network, _held_out(content))
+    _write_json(args.json, numbers)
     return 0
 
 
 def crop(args: argparse.Namespace) -> int:
-    check_files(args, "output")
-    if not 0 <= args.threshold < 1:
-        raise ValueError(f"--threshold is {args.threshold}; wanted at least 0 and below 1")
-    for name in ("fine_tune", "fresh"):
-        if (getattr(args, name) or 0) < 0:
-            flag = "--" + name.replace("_", "-")
-            raise ValueError(f"{flag} is {getattr(args, name)}; wanted at least 0 epochs")
-    if args.lr is not None:
-        Options(lr=args.lr)
+    _check_files(args, "output")
+    _check_crop(args)
     network, content = checkpoint.load_training(args.file, args.data, dtype=torch.float32)
     console = Console(soft_wrap=True)
-    inputs, labels = samples(network)
-    if args.fresh is None and (stored := _stored_options(content)) is not None:
-        args.fresh = stored.epochs
+    depths = _depths(network, args.keep)
     held_out = _held_out(content)
-    shown = samples(network, *held_out) if held_out is not None else (inputs, labels)
-    chosen = slice(0, 4096)  # for the greedy choice: training samples, never the test set
-    N = network.problem.depth
-    depths = list(dict.fromkeys(args.keep))
-    depths = depths or sorted({max(1, N // 4), max(1, N // 2), max(1, 3 * N // 4)})
-    for k in depths:
-        cropping.prefix(network, k)  # refuses a depth that is not there before any work
-    rows = [(f"threshold {args.threshold:g}", cropping.above_threshold(network, args.threshold))]
-    for k in depths:
-        rows.append((f"prefix {k}", cropping.prefix(network, k)))
-        rows.append((f"best {k}", cropping.best(network, k, inputs[chosen], labels[chosen])))
-    found = [cropping.compare(network, network, "full", range(N), *shown)]
-    for kind, layers in rows:
-        cut = cropping.keep(network, layers)
-        found.append(cropping.compare(network, cut, kind, layers, *shown))
-        if args.fine_tune:
-            again = _again(content, args.fine_tune, args.lr or 1e-3)
-            run_training(cut, again)
-            found.append(cropping.compare(network, cut, f"{kind} + tuned", layers, *shown))
-    if args.fresh is None:
-        console.print("the file does not say for how many epochs it was trained: --fresh EPOCHS")
-    for k in depths if args.fresh else []:
-        epochs = cropping.equal_budget_epochs(network.problem, args.fresh, k)
-        console.print(f"training a new network of depth {k} for {epochs} epochs", highlight=False)
-        options = _again(content, epochs, args.lr)
-        fresh = start_network(_fresh_problem(network.problem, k, args.lift), options)
-        run_training(fresh, options)
-        kind = f"fresh {k}, {epochs} epochs"
-        found.append(cropping.compare(network, fresh, kind, range(k), *shown))
+    shown = samples(network, *held_out) if held_out is not None else samples(network)
+    found = [cropping.compare(network, network, "full", range(network.problem.depth), *shown)]
+    found += _crops(network, content, depths, args, shown)
+    found += _fresh(network, content, depths, args, shown, console)
     name = "held-out" if held_out is not None else "training"
     console.print(crop_table(found, f"Crops of {args.file}, on {len(shown[1])} {name} samples"))
-    write_json(args.json, [dataclasses.asdict(c) for c in found])
+    _write_json(args.json, [dataclasses.asdict(c) for c in found])
     if args.output:
         cut = cropping.keep(network, cropping.prefix(network, depths[0]))
         origin = {"options": {"cropped_from": content.sha256, "kept": depths[0]}}
@@ -148,11 +116,14 @@ def crop(args: argparse.Namespace) -> int:
 
 
 def export(args: argparse.Namespace) -> int:
-    check_files(args, "output")
+    _check_files(args, "output")
     network, _ = checkpoint.load_training(args.file, args.data)
     sha256 = exporting.network_trace(args.output, network, *samples(network))
     Console(soft_wrap=True).print(f"stage trace {sha256[:12]} is in {args.output}")
     return 0
+
+
+# --- train ------------------------------------------------------------------------------------
 
 
 def _problem(args: argparse.Namespace, defaults: dict) -> tuple[Problem, dict]:
@@ -171,79 +142,19 @@ def _problem(args: argparse.Namespace, defaults: dict) -> tuple[Problem, dict]:
         dataset = data.load(args.dataset, args.data_dir)
         if args.split is not None:
             dataset = dataset.tuning_split(args.split)
-        problem = problem_of(dataset, args, defaults | given)
+        trained = None if args.trained == "auto" else tuple(args.trained.split(","))
+        problem = problem_of(
+            dataset, lift=args.lift, trained=trained, seed=args.seed, **defaults | given
+        )
         test, reference = dataset.test, None if args.embed else dataset.reference()
     return problem, {"test": None if args.no_held_out else test, "reference": reference}
 
 
-def problem_of(dataset: data.Dataset, args: argparse.Namespace, statement: dict) -> Problem:
-    """Return the problem of a data set and the statement's keys, with ends that fit."""
-    n_in, width = dataset.inputs.shape[1], statement["width"]
-    lift = args.lift
-    if lift == "auto":
-        lift = "padding" if width >= n_in and dataset.scale is None else "gaussian"
-    lifted = lift != "padding"
-    trained = args.trained
-    if trained == "auto":
-        trained = "layers,lift,readout" if lifted else "layers"
-    values = dataset.inputs[:10_000]
-    if dataset.scale is not None:
-        values = values * dataset.scale + dataset.shift
-    E, e = initial_lift(lift, width, values, args.seed)
-    C, c = (None, None)
-    if "readout" in trained:
-        C, c = initial_readout(dataset.n_classes, width, args.seed)
-    return Problem(
-        **dataset.statement(),
-        **statement,
-        trained=tuple(trained.split(",")),
-        lift_weight=E,
-        lift_bias=e,
-        readout_weight=C,
-        readout_bias=c,
-    )
-
-
-class _Show:
-    """Prints records as lines, and a progress line where the output is a terminal."""
-
-    def __init__(self, console: Console, quiet: bool) -> None:
-        self.console, self.quiet, self.last = console, quiet, time.monotonic()
-
-    def progress(self, p: Progress) -> None:
-        now = time.monotonic()
-        # a terminal's line moves every half second; a log file gets one every half minute
-        if self.quiet or now - self.last < (0.5 if self.console.is_terminal else 30.0):
-            return
-        self.last = now
-        line = (
-            f"step {p.step}/{p.total}  epoch {p.epoch}  objective {p.objective:.5g}"
-            f"  about {p.seconds_left:.0f} s left"
-        )
-        self.console.print(line, end="\r" if self.console.is_terminal else "\n")
-
-    def record(self, entry: dict) -> None:
-        if not self.quiet and "epoch_mean" in entry:
-            parts = [f"epoch {entry['epoch']}", f"mean objective {entry['epoch_mean']:.6g}"]
-            if "objective" in entry:
-                parts.append(f"objective {entry['objective']:.6g}")
-                parts.append(f"accuracy {100 * entry['accuracy']:.2f} %")
-                if entry["entry"]:
-                    parts.append(f"data cost at rest from layer {entry['entry']}")
-            self.console.print("  ".join(parts), highlight=False)
-
-    def end(self, result, folder: Path) -> None:
-        self.console.print(f"{result.status.value} {result.message}".rstrip(), highlight=False)
-        for finding in result.findings:
-            self.console.print(f"{finding.message}: {finding.hint}", highlight=False)
-        self.console.print(f"{result.steps} steps, {result.seconds:.1f} s; files in {folder}")
-
-
-def _stop_on_interrupt():
+def _stop_on_interrupt() -> Callable[[], bool]:
     """Turn the first Ctrl-C into a clean stop; the second one ends the process."""
-    asked = []
+    asked: list[int] = []
 
-    def handle(signum, frame) -> None:
+    def handle(signum: int, frame: FrameType | None) -> None:
         if asked:
             raise KeyboardInterrupt
         asked.append(signum)
@@ -253,41 +164,105 @@ def _stop_on_interrupt():
     return lambda: bool(asked)
 
 
-def _layer_tables(console: Console, network: Network, test) -> dict:
-    shown = {"training": evaluate(network, *samples(network))}
-    if test is not None:
-        shown["held-out"] = evaluate(network, *samples(network, *test))
-    console.print(layer_table(shown))
-    for name, layers in shown.items():
-        console.print(
-            f"{name}: objective {layers.objective:.8g}, accuracy"
-            f" {100 * layers.accuracy[-1]:.2f} %, turnpike from layer {layers.entry}",
-            highlight=False,
-        )
-    return {
-        name: {k: getattr(v, "tolist", lambda v=v: v)() for k, v in dataclasses.asdict(l).items()}
-        for name, l in shown.items()
-    }
-
-
 def _batch_size(n_samples: int) -> int:
     return 128 if n_samples >= 1000 else 0
 
 
-def _stored_options(content) -> Options | None:
+def _held_out(content: TrainingFile) -> Samples | None:
+    if content.test_inputs is None or content.test_labels is None:
+        return None
+    return content.test_inputs, content.test_labels
+
+
+# --- crop -------------------------------------------------------------------------------------
+
+
+def _check_crop(args: argparse.Namespace) -> None:
+    """Refuse numbers that make no sense before the file is read."""
+    if not 0 <= args.threshold < 1:
+        raise ValueError(f"--threshold is {args.threshold}; wanted at least 0 and below 1")
+    for name in ("fine_tune", "fresh"):
+        if (getattr(args, name) or 0) < 0:
+            flag = "--" + name.replace("_", "-")
+            raise ValueError(f"{flag} is {getattr(args, name)}; wanted at least 0 epochs")
+    if args.lr is not None:
+        Options(lr=args.lr)
+
+
+def _depths(network: Network, asked: list[int]) -> list[int]:
+    """Return the depths to crop at; refuse one that is not there before any work."""
+    N = network.problem.depth
+    depths = list(dict.fromkeys(asked))
+    depths = depths or sorted({max(1, N // 4), max(1, N // 2), max(1, 3 * N // 4)})
+    for k in depths:
+        cropping.prefix(network, k)
+    return depths
+
+
+def _crops(
+    network: Network,
+    content: TrainingFile,
+    depths: list[int],
+    args: argparse.Namespace,
+    shown: tuple[torch.Tensor, torch.Tensor],
+) -> list[cropping.Crop]:
+    """Crop by norm and at each depth; beside each crop stands itself, trained on, if asked for."""
+    chosen_on = [part[:_CHOSEN_ON] for part in samples(network)]
+    rows = [(f"threshold {args.threshold:g}", cropping.above_threshold(network, args.threshold))]
+    for k in depths:
+        rows.append((f"prefix {k}", cropping.prefix(network, k)))
+        rows.append((f"best {k}", cropping.best(network, k, *chosen_on)))
+    found = []
+    for kind, layers in rows:
+        cut = cropping.keep(network, layers)
+        found.append(cropping.compare(network, cut, kind, layers, *shown))
+        if args.fine_tune:
+            run_training(cut, _again(content, args.fine_tune, args.lr or 1e-3))
+            found.append(cropping.compare(network, cut, f"{kind} + tuned", layers, *shown))
+    return found
+
+
+def _fresh(
+    network: Network,
+    content: TrainingFile,
+    depths: list[int],
+    args: argparse.Namespace,
+    shown: tuple[torch.Tensor, torch.Tensor],
+    console: Console,
+) -> list[cropping.Crop]:
+    """Train a new network of each depth for the multiply-adds that the full one took."""
+    whole, stored = args.fresh, _stored_options(content)
+    if whole is None and stored is None:
+        console.print("the file does not say for how many epochs it was trained: --fresh EPOCHS")
+    elif whole is None and stored is not None:
+        whole = stored.epochs
+    found = []
+    for k in depths if whole else []:
+        epochs = cropping.equal_budget_epochs(network.problem, whole, k)
+        console.print(f"training a new network of depth {k} for {epochs} epochs", highlight=False)
+        options = _again(content, epochs, args.lr)
+        fresh = start_network(at_depth(network.problem, k, args.lift), options)
+        run_training(fresh, options)
+        kind = f"fresh {k}, {epochs} epochs"
+        found.append(cropping.compare(network, fresh, kind, range(k), *shown))
+    return found
+
+
+def _stored_options(content: TrainingFile) -> Options | None:
     """Return the options that a file was trained with, if it names them; they are not trusted."""
     stored = content.origin.get("options")
     if not isinstance(stored, dict) or "epochs" not in stored:
         return None
+    names = {field.name for field in dataclasses.fields(Options)}
     try:
-        options = Options(**{k: v for k, v in stored.items() if k in Options.__slots__})
+        options = Options(**{k: v for k, v in stored.items() if k in names})
         options.fits(content.problem.n_samples)
     except (ValueError, TypeError):
         return None
     return options if options.epochs <= _MOST_EPOCHS else None
 
 
-def _again(content, epochs: int, lr: float | None) -> Options:
+def _again(content: TrainingFile, epochs: int, lr: float | None) -> Options:
     """Return options to train with as the file's network was, for another number of epochs."""
     n = content.problem.n_samples
     options = _stored_options(content) or Options(
@@ -304,20 +279,44 @@ def _again(content, epochs: int, lr: float | None) -> Options:
     )
 
 
-def _fresh_problem(problem: Problem, depth: int, lift: str) -> Problem:
-    """The same problem at another depth, with trained ends back at a start of their own."""
-    changes: dict = {"depth": depth}
-    if "lift" in problem.trained:
-        values = problem.inputs[:10_000]
-        if values.dtype.kind == "u":
-            values = values * problem.input_scale + problem.input_shift
-        E, e = initial_lift(lift, problem.width, values)
-        changes |= {"lift_weight": E, "lift_bias": e}
-    if "readout" in problem.trained:
-        C, c = initial_readout(problem.n_classes, problem.width)
-        changes |= {"readout_weight": C, "readout_bias": c}
-    return problem.with_(**changes)
+# --- what is written --------------------------------------------------------------------------
 
 
-def _held_out(content) -> tuple | None:
-    return None if content.test_inputs is None else (content.test_inputs, content.test_labels)
+def _write_json(path: str | None, content: object) -> None:
+    if path is not None:
+        write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def _check_files(args: argparse.Namespace, *written: str) -> None:
+    """Refuse, before any work, outputs that would replace an input or cannot be written."""
+    named = {"the input": args.file, "--data": args.data}
+    taken = {Path(path).resolve(): name for name, path in named.items() if path}
+    for name in (*written, "json"):
+        path = getattr(args, name)
+        if path is None:
+            continue
+        place = Path(path).resolve()
+        if place in taken:
+            raise ValueError(f"--{name} is {path}, which is {taken[place]}; wanted another file")
+        if not path or place.is_dir():
+            raise ValueError(f"--{name} is {path!r}, a folder; wanted a file")
+        if not place.parent.is_dir():
+            raise ValueError(f"--{name} is {path}, but there is no folder {place.parent}")
+        check_writable(place.parent)
+        taken[place] = f"--{name}"
+
+
+def _check_folder(output: str, source: str) -> None:
+    """Refuse, before any work, a folder that cannot be made or that holds what is trained on."""
+    if not output:
+        raise ValueError("--output is empty; wanted a folder")
+    folder = Path(output)
+    if source and (folder / checkpoint.TRAINING_FILE).resolve() == Path(source).resolve():
+        raise ValueError(
+            f"--output {folder} holds {source} itself, which training would replace;"
+            " wanted another folder"
+        )
+    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise ValueError(f"--output is {folder}, but {there} is a file; wanted a folder")
+    check_writable(there)

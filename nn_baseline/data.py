@@ -14,6 +14,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,8 +55,8 @@ class Dataset:
 
     inputs, test_inputs : (n, n_in) float64, or uint8 with value = scale * byte + shift
     labels, test_labels : (n,) int64
-    files : {"inputs": path} where the training inputs are one whole file, for keeping them by
-        reference in a training file
+    inputs_file : where the training inputs are one whole file, for keeping them by reference in a
+        training file
     """
 
     name: str
@@ -75,6 +76,8 @@ class Dataset:
                 f"{self.name}: a label is {self.n_classes - 1}; wanted class numbers from 0 on, at"
                 f" most {MOST_CLASSES - 1}"
             )
+        if (self.test_inputs is None) != (self.test_labels is None):
+            raise ValueError(f"{self.name}: wanted both test_inputs and test_labels, or neither")
         parts = {"": (self.inputs, self.labels)}
         if self.test is not None:
             parts["test_"] = self.test
@@ -100,9 +103,11 @@ class Dataset:
     @property
     def test(self) -> tuple[np.ndarray, np.ndarray] | None:
         """The held-out samples as a pair."""
-        return None if self.test_inputs is None else (self.test_inputs, self.test_labels)
+        if self.test_inputs is None or self.test_labels is None:
+            return None
+        return self.test_inputs, self.test_labels
 
-    def statement(self) -> dict:
+    def statement(self) -> dict[str, Any]:
         """Return the data part of a problem: keyword arguments of `ocp.problem.Problem`."""
         return {
             "inputs": self.inputs,
@@ -143,7 +148,7 @@ class Dataset:
         )
 
 
-def load(name: str, data_dir: str | os.PathLike | None = None, **arguments) -> Dataset:
+def load(name: str, data_dir: str | os.PathLike | None = None, **arguments: Any) -> Dataset:
     """Return a data set by its name, a folder of IDX files, or an NPZ or CSV file.
 
     data_dir : folder of the IDX files of "mnist" or "fashion"
@@ -282,7 +287,7 @@ def _mnist5k() -> Dataset:
     return _split("mnist5k", inputs.astype(np.uint8), labels, 1000, 1 / 255)
 
 
-def _split(name: str, inputs, labels, n_test: int, scale: float) -> Dataset:
+def _split(name: str, inputs: np.ndarray, labels: np.ndarray, n_test: int, scale: float) -> Dataset:
     order = np.random.default_rng(_SPLIT_SEED).permutation(len(labels))
     test, rest = order[:n_test], order[n_test:]
     return Dataset(

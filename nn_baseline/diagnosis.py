@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .evaluate import evaluate
+from .evaluation import evaluate
 from .model import Network
 
 #: a unit is idle where its derivative stays below this on every sample
@@ -128,7 +128,7 @@ def first_bad_layer(network: Network, inputs: Tensor, labels: Tensor) -> str:
         for name, p in network.named_parameters()
         if name in ("A", "b", "W")
         for k in range(len(p))
-        if not torch.isfinite(p.grad[k]).all()
+        if p.grad is not None and not torch.isfinite(p.grad[k]).all()
     ]
     # back-propagation meets the last layer first
     return f"in the gradient of layer {max(bad)}" if bad else "in the loss"

@@ -7,6 +7,7 @@ network, after checking on the samples that it does the same.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 
@@ -16,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from ocp.atomic import write_atomically
-from ocp.controls import Controls
+from ocp.controls import zeros
 from ocp.files import canonical_json, content_hash
 from ocp.problem import Problem
 
-from .evaluate import CHUNK, control_norms
+from .evaluation import CHUNK, control_norms, layer_logits
 from .model import Network
 
 TRACE_FORMAT = "trace-1"
@@ -52,9 +53,8 @@ def stage_trace(
     Returns the content hash.  Put the modules into eval mode first.
     """
     logits = []
-    for start in range(0, len(labels), CHUNK):
-        x = inputs[start : start + CHUNK]
-        x = x if lift is None else lift(x)
+    for s in inputs.split(CHUNK):
+        x = s if lift is None else lift(s)
         z = [readout(x)]
         for block in blocks:
             x = block(x)
@@ -81,14 +81,9 @@ def stage_trace(
 def network_trace(path: str | os.PathLike, network: Network, inputs: Tensor, labels: Tensor) -> str:
     """Write the stage trace of one of the statement's networks."""
     problem = network.problem
-    with torch.no_grad():
-        parts = [
-            network.logits(network.states(inputs[i : i + CHUNK])).double().cpu()
-            for i in range(0, len(labels), CHUNK)
-        ]
     return write_trace(
         path,
-        torch.cat(parts, dim=1).numpy(),
+        layer_logits(network, inputs).numpy(),
         control_norms(network),
         labels.cpu().numpy(),
         n_classes=problem.n_classes,
@@ -219,8 +214,8 @@ def dense_network(
         readout_weight=_array(readout.weight),
         readout_bias=_bias(readout),
     )
-    parts = {name: getattr(problem, name) for name in _trained_ends(problem)}
-    u = Controls(A=A, b=b, W=weights(1) if double else None, **parts)
+    # trained ends are those of the problem
+    u = dataclasses.replace(zeros(problem), A=A, b=b, W=weights(1) if double else None)
     network = Network(problem, u)
     _compare(network, blocks)
     return network
@@ -240,15 +235,6 @@ def _compare(network: Network, blocks: Sequence[nn.Module]) -> None:
                 f" samples (rounding explains {tolerance:.1g}): is h, the activation or the order"
                 " of its operations another?"
             )
-
-
-def _trained_ends(problem: Problem) -> list[str]:
-    return [
-        f"{end}_{part}"
-        for end in ("lift", "readout")
-        if end in problem.trained
-        for part in ("weight", "bias")
-    ]
 
 
 def _array(value: Tensor) -> np.ndarray:

@@ -16,6 +16,7 @@ reference.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ class WeightedCosts(Function):
 
     @staticmethod
     def forward(
-        ctx,
+        ctx: Any,
         x: Tensor,
         A: Tensor,
         b: Tensor,
@@ -57,7 +58,7 @@ class WeightedCosts(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, upstream: Tensor):
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         P, V, A, W, C, residual = ctx.saved_tensors
         (nodes, weights), h, N = ctx.tableau, ctx.h, len(A)
         S, n_points = len(nodes), residual.shape[1] // P.shape[1]
@@ -71,13 +72,14 @@ class WeightedCosts(Function):
         factors = [lam.new_tensor(h * w) for w in weights]
         kappas = None if W is None else torch.empty_like(V)
         for k in range(N - 1, -1, -1):
-            mu, total = None, None
+            mu: Tensor | None = None
+            total: Tensor | None = None
             for s in range(S - 1, -1, -1):
                 j = k * S + s
                 kappa = lam * factors[s]
                 if mu is not None:
                     kappa.add_(mu, alpha=h * nodes[s + 1])
-                if W is not None:
+                if kappas is not None:
                     kappas[j] = kappa
                     kappa = kappa @ W[k]
                 pull_back(ctx.sigma, pre[j], ctx.Y[j], kappa, out=zetas[j])
@@ -109,7 +111,7 @@ def roll_out(
     maps = [None] * N if W is None else W.unbind(0)
     for k, (A_k, b_k, W_k) in enumerate(zip(A.unbind(0), b.unbind(0), maps, strict=True)):
         start, following = points[k * S], points[(k + 1) * S]
-        K = None
+        K = start  # written before it is read
         for s, (a, w) in enumerate(zip(nodes, weights, strict=True)):
             X, v = points[k * S + s], pre[k * S + s]
             if s:

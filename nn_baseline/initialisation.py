@@ -2,9 +2,77 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from ocp.problem import Problem
+
+from .data import Dataset
+
 LIFTS = ("padding", "gaussian", "principal")
+#: principal axes are those of so many samples
+_MOST_SAMPLES = 10_000
+
+
+def problem_of(
+    dataset: Dataset,
+    *,
+    width: int,
+    lift: str = "auto",
+    trained: tuple[str, ...] | None = None,
+    seed: int = 0,
+    **statement: Any,
+) -> Problem:
+    """Return the problem of a data set, with ends that fit it.
+
+    lift : "padding", "gaussian" or "principal"; auto: padding where the width takes numbers as they
+        are, else gaussian
+    trained : parts; None: the layers, and both ends unless the inputs are padded
+    seed : of the ends
+    statement : other keys of `ocp.problem.Problem`: depth, h, p_d, r, ...
+
+    Raises
+    ------
+    ValueError : unknown lift, or what the statement refuses
+    """
+    if lift == "auto":
+        fits = width >= dataset.inputs.shape[1] and dataset.scale is None
+        lift = "padding" if fits else "gaussian"
+    if trained is None:
+        trained = ("layers",) if lift == "padding" else ("layers", "lift", "readout")
+    values = _few_values(dataset.inputs, dataset.scale, dataset.shift)
+    E, e = initial_lift(lift, width, values, seed)
+    C, c = initial_readout(dataset.n_classes, width, seed) if "readout" in trained else (None, None)
+    return Problem(
+        **dataset.statement(),
+        **statement,
+        width=width,
+        trained=trained,
+        lift_weight=E,
+        lift_bias=e,
+        readout_weight=C,
+        readout_bias=c,
+    )
+
+
+def at_depth(problem: Problem, depth: int, lift: str = "gaussian") -> Problem:
+    """Return the same problem at another depth, with trained ends back at a start of their own."""
+    changes: dict[str, Any] = {"depth": depth}
+    if "lift" in problem.trained:
+        values = _few_values(problem.inputs, problem.input_scale, problem.input_shift)
+        E, e = initial_lift(lift, problem.width, values)
+        changes |= {"lift_weight": E, "lift_bias": e}
+    if "readout" in problem.trained:
+        C, c = initial_readout(problem.n_classes, problem.width)
+        changes |= {"readout_weight": C, "readout_bias": c}
+    return problem.with_(**changes)
+
+
+def _few_values(inputs: np.ndarray, scale: float | None, shift: float | None) -> np.ndarray:
+    """The first samples as numbers; all of them as float64 could fill the memory."""
+    few = inputs[:_MOST_SAMPLES]
+    return few if scale is None else few * scale + (shift or 0.0)
 
 
 def initial_lift(

@@ -15,6 +15,7 @@ no gradient of J and ends at the solution of another problem.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,6 +61,15 @@ class Network(nn.Module):
     ValueError : the controls do not fit the problem
     """
 
+    A: nn.Parameter  # (N, n, n)
+    b: nn.Parameter  # (N, n)
+    W: nn.Parameter | None  # (N, n, n), block double
+    lift_weight: Tensor  # (n, n_in)
+    lift_bias: Tensor
+    readout_weight: Tensor  # (n_c, n)
+    readout_bias: Tensor
+    sigma: Callable[[Tensor], Tensor]
+
     def __init__(
         self,
         problem: Problem,
@@ -90,8 +100,10 @@ class Network(nn.Module):
     def lift(self, inputs: Tensor) -> Tensor:
         """x_0 = E s + e, (batch, n), of samples as numbers or as bytes, (batch, n_in)."""
         if inputs.dtype == torch.uint8:
-            problem = self.problem
-            inputs = inputs.to(self.A.dtype).mul_(problem.input_scale).add_(problem.input_shift)
+            scale, shift = self.problem.input_scale, self.problem.input_shift
+            if scale is None or shift is None:
+                raise ValueError("inputs are bytes; wanted numbers, or a problem with input_scale")
+            inputs = inputs.to(self.A.dtype).mul_(scale).add_(shift)
         return F.linear(inputs, self.lift_weight, self.lift_bias)
 
     def path(self, inputs: Tensor) -> Path:
@@ -102,17 +114,18 @@ class Network(nn.Module):
         """Roll the layers out from x_0, (batch, n)."""
         # unbind, not A[k]: the backward pass is then one stack, not N writes of all of A
         W = [None] * self.problem.depth if self.W is None else self.W.unbind(0)
-        states, stages = [x], []
+        states: list[Tensor] = [x]
+        stages: list[Tensor] = []
         for A_k, b_k, W_k in zip(self.A.unbind(0), self.b.unbind(0), W, strict=True):
             x = self.layer(x, A_k, b_k, W_k, stages)
             states.append(x)
         return Path(states=states, stages=stages)
 
     def layer(
-        self, x: Tensor, A: Tensor, b: Tensor, W: Tensor | None, stages: list | None = None
+        self, x: Tensor, A: Tensor, b: Tensor, W: Tensor | None, stages: list[Tensor] | None = None
     ) -> Tensor:
         """One step Phi_h(x, u), (batch, n); appends its stage points to `stages`."""
-        h, K, following = self.problem.h, None, x
+        h, K, following = self.problem.h, x, x  # K is written before it is read: a_1 = 0
         for a, w in zip(self.nodes, self.weights, strict=True):
             X = x if a == 0.0 else torch.add(x, K, alpha=h * a)
             if stages is not None:
@@ -179,10 +192,6 @@ class Network(nn.Module):
         constant = sum(weights) * target_entropy(problem.n_classes, problem.p_d)
         return data - constant + self.penalty()
 
-    def objective(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        """J over the given samples; the same as calling the network."""
-        return self(inputs, labels)
-
     def costate(self, inputs: Tensor, labels: Tensor) -> Tensor:
         """lambda_k = dJ/dx_k, (N+1, batch, n), by back-propagation."""
         path = self.path_from(self.lift(inputs).detach().requires_grad_())
@@ -200,7 +209,11 @@ class Network(nn.Module):
 
     def gradient(self) -> np.ndarray:
         """The .grad of all parameters in the flat order of `ocp.controls`, (d,)."""
-        parts = {n: p.grad.cpu().numpy().astype(np.float64) for n, p in self.named_parameters()}
+        parts = {}
+        for name, p in self.named_parameters():
+            if p.grad is None:
+                raise ValueError(f"{name} has no gradient; wanted a backward pass before")
+            parts[name] = p.grad.cpu().numpy().astype(np.float64)
         return flatten(Controls(**parts))
 
 

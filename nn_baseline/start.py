@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from ocp.controls import Controls
+from ocp.problem import Problem
 
 from .model import Network
 from .options import Options
 
 
-def start_network(problem, options: Options, controls=None) -> Network:
+def start_network(problem: Problem, options: Options, controls: Controls | None = None) -> Network:
     """Return the network that the options describe, near zero unless controls are given.
 
     Raises
@@ -41,7 +45,9 @@ def available_device(name: str) -> torch.device:
     return device
 
 
-def samples(network: Network, inputs=None, labels=None) -> tuple[Tensor, Tensor]:
+def samples(
+    network: Network, inputs: np.ndarray | None = None, labels: np.ndarray | None = None
+) -> tuple[Tensor, Tensor]:
     """Return samples (default: the problem's) as tensors on the network's device; bytes stay."""
     inputs = network.problem.inputs if inputs is None else inputs
     labels = network.problem.labels if labels is None else labels

@@ -1,11 +1,38 @@
-"""What the commands show: a network layer by layer, and its crops side by side."""
+"""What the commands show: tables layer by layer and crop by crop, and the lines of a training."""
 
 from __future__ import annotations
 
+import dataclasses
+import time
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
 from rich.table import Table
 
-from .crop import Crop
-from .evaluate import Layers
+from .cropping import Crop
+from .evaluation import Layers, evaluate
+from .model import Network
+from .start import samples
+from .training import Progress, Result
+
+#: held-out inputs and labels
+Samples = tuple[np.ndarray, np.ndarray]
+
+
+def show_layers(console: Console, network: Network, held_out: Samples | None) -> dict:
+    """Print the network layer by layer; return the numbers as JSON values by set of samples."""
+    shown = {"training": evaluate(network, *samples(network))}
+    if held_out is not None:
+        shown["held-out"] = evaluate(network, *samples(network, *held_out))
+    console.print(layer_table(shown))
+    for name, layers in shown.items():
+        console.print(
+            f"{name}: objective {layers.objective:.8g}, accuracy"
+            f" {100 * layers.accuracy[-1]:.2f} %, turnpike from layer {layers.entry}",
+            highlight=False,
+        )
+    return {name: _json_values(layers) for name, layers in shown.items()}
 
 
 def layer_table(shown: dict[str, Layers]) -> Table:
@@ -49,3 +76,45 @@ def crop_table(found: list[Crop], title: str) -> Table:
             f"{1e3 * c.latency:.2f}",
         )
     return table
+
+
+class TrainingLines:
+    """Prints records as lines, and a progress line where the output is a terminal."""
+
+    def __init__(self, console: Console, quiet: bool) -> None:
+        self.console, self.quiet, self.last = console, quiet, time.monotonic()
+
+    def progress(self, p: Progress) -> None:
+        now = time.monotonic()
+        # a terminal's line moves every half second; a log file gets one every half minute
+        if self.quiet or now - self.last < (0.5 if self.console.is_terminal else 30.0):
+            return
+        self.last = now
+        line = (
+            f"step {p.step}/{p.total}  epoch {p.epoch}  objective {p.objective:.5g}"
+            f"  about {p.seconds_left:.0f} s left"
+        )
+        self.console.print(line, end="\r" if self.console.is_terminal else "\n")
+
+    def record(self, entry: dict) -> None:
+        if not self.quiet and "epoch_mean" in entry:
+            parts = [f"epoch {entry['epoch']}", f"mean objective {entry['epoch_mean']:.6g}"]
+            if "objective" in entry:
+                parts.append(f"objective {entry['objective']:.6g}")
+                parts.append(f"accuracy {100 * entry['accuracy']:.2f} %")
+                if entry["entry"]:
+                    parts.append(f"data cost at rest from layer {entry['entry']}")
+            self.console.print("  ".join(parts), highlight=False)
+
+    def end(self, result: Result, folder: Path) -> None:
+        if self.quiet:
+            return
+        self.console.print(f"{result.status.value} {result.message}".rstrip(), highlight=False)
+        for finding in result.findings:
+            self.console.print(f"{finding.message}: {finding.hint}", highlight=False)
+        self.console.print(f"{result.steps} steps, {result.seconds:.1f} s; files in {folder}")
+
+
+def _json_values(layers: Layers) -> dict:
+    values = dataclasses.asdict(layers)
+    return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}

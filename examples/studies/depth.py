@@ -15,11 +15,11 @@ The parameter values are our choice.
 import argparse
 import sys
 
-import chains
+import continuation_rows
+import csv_tables
 import exact
 import numpy as np
 import pictures
-import sheets
 import study
 import trained
 
@@ -33,8 +33,7 @@ SETS = {
     "xor": {"n_samples": 40, "noise": 0.15},
     "blobs": {"n_samples": 42, "n_classes": 3, "noise": 0.25},
 }
-GROWTH = {"append_scale": 1e-6, "start_scale": 0.1, "trials": 4, "intermediate_tolerance": 1e-6,
-          "tolerance": 1e-8, "escapes": 5, "restarts": 2}  # fmt: skip
+GROWTH = continuation_rows.GROWTH | {"append_scale": 1e-6}
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -67,7 +66,7 @@ def crop(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
     from ocp.continuation.growth import GrowthOptions, grow
     from ocp.evaluation import depth, rollout
     from ocp.solvers import by_name
-    from verification import api
+    from verification import verify_content
 
     whole = exact.load(given["whole"])
     problem, u = whole.problem, whole.controls
@@ -78,7 +77,7 @@ def crop(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
     growth = GrowthOptions(**parameters["growth"])
     found = grow(small, by_name("structured"), seed=parameters["seed"], options=growth)
     result, produced = exact.solved_row(found)
-    report = api.verify_content([whole], names=["whole"], only=("reachability",))
+    report = verify_content([whole], names=["whole"], only=("reachability",))
     steering, bound = (report.named(f"reachability.{name}") for name in ("steering", "depth"))
     own = {
         "steering": steering.verdict.value,
@@ -172,19 +171,21 @@ def compute(options: argparse.Namespace, held: study.Study) -> None:
     for seed in options.seeds:  # the deepest, which cost most, from the first seed alone
         own = [chain for chain in chains_of(options) if chain["seed"] == seed]
         depths = options.depths if seed == options.seeds[0] else options.depths[:-1]
-        rows += chains.rows(held, "exact", own, depths)
+        rows += continuation_rows.grown(held, "exact", own, depths)
         # a network that was too shallow for its task may lead the deeper ones astray
         own = [chain | {"first_depth": options.later} for chain in own]
-        rows += chains.rows(held, "exact", own, [N for N in depths if options.later <= N])
-    ladders = chains.ladders(held, rows)
+        rows += continuation_rows.grown(
+            held, "exact", own, [N for N in depths if options.later <= N]
+        )
+    ladders = continuation_rows.ladders(held, rows)
     crops = held.rows(crop, tasks_of_crops(options, rows))
     images = held.rows(trained.train_row, tasks_of_images(options))
     fresh = held.rows(trained.train_row, tasks_of_fresh(options, images))
-    held.table("exact", [sheets.flat(row) for found in rows for row in found])
-    held.table("ladders", [sheets.flat(row) for row in ladders])
-    held.table("crops", [sheets.flat(row) for row in crops])
-    held.table("trained", [sheets.flat(row) for row in images])
-    held.table("fresh", [sheets.flat(row) for row in fresh])
+    held.table("exact", [csv_tables.flat(row) for found in rows for row in found])
+    held.table("ladders", [csv_tables.flat(row) for row in ladders])
+    held.table("crops", [csv_tables.flat(row) for row in crops])
+    held.table("trained", [csv_tables.flat(row) for row in images])
+    held.table("fresh", [csv_tables.flat(row) for row in fresh])
 
 
 def draw(tables: dict[str, list[dict]]) -> dict:

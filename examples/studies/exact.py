@@ -69,14 +69,15 @@ def judged(
 ) -> tuple[dict, dict[str, bytes]]:
     """Write the file, have it judged as `python -m verification FILE --only ...` does, and return
     the numbers of the report with the exit code, and the files."""
-    from verification import api
+    from verification import verify
+    from verification.api import json_text
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / SOLUTION
         files.save(path, content)
-        report = api.verify(path, only=() if certify else only, certify=certify)
+        report = verify(path, only=() if certify else only, certify=certify)
         stored = path.read_bytes()
-    told = json.loads(api.json_text(report))
+    told = json.loads(json_text(report))
     told["files"] = [SOLUTION]
     lines = {entry.name: entry for entry in report.entries}
     measured = lambda name: lines[name].measured if name in lines else None  # noqa: E731

@@ -16,10 +16,10 @@ import hashlib
 import sys
 from pathlib import Path
 
+import csv_tables
 import exact
 import numpy as np
 import pictures
-import sheets
 import study
 
 from ocp.atomic import write_atomically
@@ -122,9 +122,7 @@ def adam(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
     from there to."""
     import torch
 
-    from nn_baseline.options import Options
-    from nn_baseline.start import start_network
-    from nn_baseline.train import train
+    from nn_baseline import Options, start_network, train
     from ocp.controls import near_zero
     from ocp.files import TrainingFile
 
@@ -306,8 +304,8 @@ def compute(options: argparse.Namespace, held: study.Study) -> None:
     for part, found in rows.items():
         if not found:
             continue
-        held.table(part, [sheets.flat(row, without=exact.CURVES) for row in found])
-    held.table("certificates", [sheets.flat(row) for row in proofs])
+        held.table(part, [csv_tables.flat(row, without=exact.CURVES) for row in found])
+    held.table("certificates", [csv_tables.flat(row) for row in proofs])
     held.table("optima", optima_table(groups, proofs))
     by_method = {f"structured, scale {s}": [r for r in rows["starts"]
                  if r["parameters"]["start_scale"] == s] for s in SCALES}  # fmt: skip

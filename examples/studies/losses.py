@@ -19,9 +19,9 @@ The parameter values are our choice.
 import argparse
 import sys
 
-import chains
+import continuation_rows
+import csv_tables
 import pictures
-import sheets
 import study
 import trained
 
@@ -34,8 +34,7 @@ LOSSES = {
     "hard": {"beta": 1, "p_d": 1.0},
     "soft": {"beta": 1, "p_d": 0.9},
 }
-GROWTH = {"append_scale": 1e-3, "start_scale": 0.1, "trials": 4, "intermediate_tolerance": 1e-6,
-          "tolerance": 1e-8, "escapes": 5, "restarts": 2}  # fmt: skip
+GROWTH = continuation_rows.GROWTH | {"append_scale": 1e-3}
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -85,15 +84,19 @@ def tasks_of_images(options: argparse.Namespace) -> list[study.Task]:
 
 def compute(options: argparse.Namespace, held: study.Study) -> None:
     """Compute all rows and write the tables."""
-    found = chains.rows(held, "weights", chains_of(options, options.weights), (options.depth,))
-    falling = chains.carried(held, "weights", found, "r", sorted(options.weights))
-    growing = chains.rows(held, "depths", chains_of(options, (options.deep,)), options.depths)
-    ladders = chains.ladders(held, growing)
+    found = continuation_rows.grown(
+        held, "weights", chains_of(options, options.weights), (options.depth,)
+    )
+    falling = continuation_rows.carried(held, "weights", found, "r", sorted(options.weights))
+    growing = continuation_rows.grown(
+        held, "depths", chains_of(options, (options.deep,)), options.depths
+    )
+    ladders = continuation_rows.ladders(held, growing)
     images = held.rows(trained.train_row, tasks_of_images(options))
-    held.table("weights", [sheets.flat(row) for row in falling])
-    held.table("depths", [sheets.flat(row) for own in growing for row in own])
-    held.table("ladders", [sheets.flat(row) for row in ladders])
-    held.table("trained", [sheets.flat(row) for row in images])
+    held.table("weights", [csv_tables.flat(row) for row in falling])
+    held.table("depths", [csv_tables.flat(row) for own in growing for row in own])
+    held.table("ladders", [csv_tables.flat(row) for row in ladders])
+    held.table("trained", [csv_tables.flat(row) for row in images])
 
 
 def draw(tables: dict[str, list[dict]]) -> dict:

@@ -15,11 +15,11 @@ import argparse
 import math
 import sys
 
-import chains
+import continuation_rows
+import csv_tables
 import exact
 import numpy as np
 import pictures
-import sheets
 import study
 
 from ocp.command_line import console as show
@@ -34,8 +34,7 @@ VALUES = {
     "two": (0.52, 0.55, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999),
     "ten": (0.12, 0.15, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999),
 }
-GROWTH = {"append_scale": 1e-6, "start_scale": 0.1, "trials": 4, "intermediate_tolerance": 1e-6,
-          "tolerance": 1e-8, "escapes": 5, "restarts": 2}  # fmt: skip
+GROWTH = continuation_rows.GROWTH | {"append_scale": 1e-6}
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -139,14 +138,14 @@ def compute(options: argparse.Namespace, held: study.Study) -> None:
     """Compute all rows and write the tables."""
     facts, lines, properties, together = [], [], [], []
     for case in options.cases:
-        found = chains.rows(held, case, chains_of(options, case), options.depths[case])
-        ladders = chains.ladders(held, found, f"{case}_ladders")
+        found = continuation_rows.grown(held, case, chains_of(options, case), options.depths[case])
+        ladders = continuation_rows.ladders(held, found, f"{case}_ladders")
         n_classes = exact.problem_of(found[0][0]["parameters"]).n_classes
         facts += [{"case": case} | geometry(n_classes, p) for p in options.values[case]]
         by_deepest = {own[-1]["name"]: ladder for own, ladder in zip(found, ladders, strict=True)}
         properties += kept(case, best_of_seeds(found), by_deepest)
-        lines += [{"case": case} | sheets.flat(row) for own in found for row in own]
-        together += [{"case": case} | sheets.flat(row) for row in ladders]
+        lines += [{"case": case} | csv_tables.flat(row) for own in found for row in own]
+        together += [{"case": case} | csv_tables.flat(row) for row in ladders]
     held.table("geometry", facts)
     held.table("exact", lines)
     held.table("ladders", together)

@@ -28,8 +28,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import csv_tables
 import executors
-import sheets
 
 from ocp.atomic import check_writable, write_atomically
 
@@ -150,8 +150,8 @@ class Study:
             if name not in KEPT and all(line.get(name, line) == value for line in lines):
                 constant[name] = value
         lines = [{k: v for k, v in line.items() if k not in constant} for line in lines]
-        self.common[part] = sheets.plain(constant)
-        self.tables[part] = sheets.encode(lines).encode()
+        self.common[part] = csv_tables.plain(constant)
+        self.tables[part] = csv_tables.encode(lines).encode()
 
     def write(self) -> None:
         """Write all tables, what the rows of each have in common, and what they cost.
@@ -187,21 +187,8 @@ class Study:
                 executors.started(self.workers, self.cluster)
             )
         futures: dict[concurrent.futures.Future, Task] = {}
-        waiting = iter(todo)
         try:
-            while True:
-                # few at a time: what was submitted is what is lost when time is over
-                while len(futures) < 2 * self._width() and (task := next(waiting, None)):
-                    self._check_time()
-                    given = self._given(task)
-                    futures[self._executor.submit(_attempt, compute, task, given)] = task
-                if not futures:
-                    return
-                finished, _ = concurrent.futures.wait(
-                    futures, return_when=concurrent.futures.FIRST_COMPLETED
-                )
-                for future in finished:
-                    yield futures.pop(future), future.result()
+            yield from self._finished(self._executor, compute, todo, futures)
         except concurrent.futures.BrokenExecutor:
             raise OSError(
                 "a worker died; finished rows are kept, the same command goes on"
@@ -220,6 +207,29 @@ class Study:
             for child in multiprocessing.active_children():
                 os.kill(child.pid, signal.SIGINT)
             raise
+
+    def _finished(
+        self,
+        executor: concurrent.futures.Executor,
+        compute: Compute,
+        todo: Sequence[Task],
+        futures: dict[concurrent.futures.Future, Task],
+    ) -> Iterator[tuple[Task, object]]:
+        """Submit the tasks and yield them as they end; `futures` holds those under way."""
+        waiting = iter(todo)
+        while True:
+            # few at a time: what was submitted is what is lost when time is over
+            while len(futures) < 2 * self._width() and (task := next(waiting, None)):
+                self._check_time()
+                given = self._given(task)
+                futures[executor.submit(_attempt, compute, task, given)] = task
+            if not futures:
+                return
+            finished, _ = concurrent.futures.wait(
+                futures, return_when=concurrent.futures.FIRST_COMPLETED
+            )
+            for future in finished:
+                yield futures.pop(future), future.result()
 
     def _width(self) -> int:
         return self.workers if not self.cluster or self.cluster == "local" else 256
@@ -277,7 +287,7 @@ def conduct(
     figures = drawn(name, tables, draw)
     options.output.mkdir(parents=True, exist_ok=True)
     for figure, made in figures.items():
-        sheets.save_figure(made, options.output, figure)
+        csv_tables.save_figure(made, options.output, figure)
     more = ", tables" if options.from_tables is None else ""
     console.print(f"written to {options.output}: {', '.join(figures)} (PDF, PNG){more}",
                   highlight=False)  # fmt: skip
@@ -298,7 +308,7 @@ def drawn(name: str, folder: Path, draw) -> dict:
         tables = {}
         for part in common:
             path = folder / f"{name}_{part}.csv"
-            tables[part] = [common[part] | line for line in sheets.read(path)]
+            tables[part] = [common[part] | line for line in csv_tables.read(path)]
             if not tables[part]:
                 raise ValueError("no line")
     except (ValueError, TypeError, AttributeError, OSError) as error:
@@ -334,7 +344,7 @@ def _attempt(compute: Compute, task: Task, given: Files) -> tuple[dict, Files] |
         "part": task.part,
         "parameters": task.parameters,
         "given": task.given,
-        "result": sheets.plain(result),
+        "result": csv_tables.plain(result),
         "versions": versions("casadi", "torch", "python-flint"),
         "cpu_seconds": round(time.process_time() - cpu, 3),
         "wall_seconds": round(time.perf_counter() - wall, 3),

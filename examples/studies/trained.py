@@ -7,6 +7,7 @@ import dataclasses
 import exact
 import numpy as np
 
+import nn_baseline
 from ocp.problem import Problem
 
 #: the network and the training of all studies: our choice, not tuned on the held-out samples
@@ -20,25 +21,12 @@ CHECKS = ("statement", "geometry", "turnpike", "diagnosis")
 
 def problem_of(parameters: dict) -> tuple[Problem, tuple[np.ndarray, np.ndarray]]:
     """Return the problem that a row states, and the held-out samples."""
-    from nn_baseline import data
-    from nn_baseline.initialisation import initial_lift, initial_readout
-
-    found = data.load(parameters["data"])
+    found = nn_baseline.data.load(parameters["data"])
     rows = slice(0, parameters.get("rows"))
     found = dataclasses.replace(found, inputs=found.inputs[rows], labels=found.labels[rows])
     statement = STATEMENT | parameters["statement"]
-    n, seed = statement["width"], parameters["seed"]
-    E, e = initial_lift("gaussian", n, found.inputs, seed)
-    C, c = initial_readout(found.n_classes, n, seed)
     statement["trained"] = tuple(statement["trained"])
-    problem = Problem(
-        **found.statement(),
-        **statement,
-        lift_weight=E,
-        lift_bias=e,
-        readout_weight=C,
-        readout_bias=c,
-    )
+    problem = nn_baseline.problem_of(found, lift="gaussian", seed=parameters["seed"], **statement)
     return problem, found.test
 
 
@@ -46,11 +34,7 @@ def train_row(parameters: dict, given: dict[str, bytes]) -> tuple[dict, dict[str
     """Train one network; accuracies after every layer are those of its crops."""
     import torch
 
-    from nn_baseline import crop
-    from nn_baseline.evaluate import evaluate, final_logits
-    from nn_baseline.options import Options
-    from nn_baseline.start import samples, start_network
-    from nn_baseline.train import train
+    from nn_baseline import Options, cropping, evaluate, samples, start_network, train
     from ocp.files import TrainingFile
 
     torch.set_num_threads(1)
@@ -58,17 +42,16 @@ def train_row(parameters: dict, given: dict[str, bytes]) -> tuple[dict, dict[str
     epochs = parameters["epochs"]
     if "budget_depth" in parameters:  # as many multiply-adds as a network of that depth
         whole = problem.with_(depth=parameters["budget_depth"])
-        epochs = crop.equal_budget_epochs(whole, epochs, problem.depth)
+        epochs = cropping.equal_budget_epochs(whole, epochs, problem.depth)
     options = Options(seed=parameters["seed"], epochs=epochs, **TRAINING)
     network = start_network(problem, options)
     ended = train(network, options)
     own, held = evaluate(network, *samples(network)), evaluate(network, *samples(network, *test))
     x, _ = samples(network, *test)
-    z = final_logits(network, x)
-    flips = []
     with torch.no_grad():
-        for at in network.logits(network.states(x)).double():
-            flips.append(int((at.argmax(1) != z.argmax(1)).sum()))
+        X = network.states(x)
+        z, layers = network.logits(X[-1]).double(), network.logits(X).double()
+    flips = (layers.argmax(dim=-1) != z.argmax(dim=-1)).sum(dim=-1).tolist()
     content = TrainingFile(problem=problem, controls=network.controls(), origin={})
     facts, produced = exact.judged(content, only=CHECKS)
     told = exact.lines_of(produced[exact.REPORT])

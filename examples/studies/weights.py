@@ -15,16 +15,15 @@ The parameter values are our choice.
 import argparse
 import sys
 
-import chains
+import continuation_rows
+import csv_tables
 import pictures
-import sheets
 import study
 
 from ocp.command_line import console as show
 
 NAME = "weights"
-GROWTH = {"append_scale": 1e-3, "start_scale": 0.1, "trials": 4, "intermediate_tolerance": 1e-6,
-          "tolerance": 1e-8, "escapes": 5, "restarts": 2}  # fmt: skip
+GROWTH = continuation_rows.GROWTH | {"append_scale": 1e-3}
 DEFAULT = {"p_d": 0.9, "r": 1e-3, "gamma": 1.0, "h": 0.5}
 
 
@@ -65,22 +64,22 @@ def chains_of(options: argparse.Namespace, points: list[dict]) -> list[dict]:
 
 
 def lines_of(rows: list[dict], depth: int) -> list[dict]:
-    return [sheets.flat(row) | {"seen": seen(row["result"], depth)} for row in rows]
+    return [csv_tables.flat(row) | {"seen": seen(row["result"], depth)} for row in rows]
 
 
 def compute(options: argparse.Namespace, held: study.Study) -> None:
     """Compute all rows and write the tables."""
     for name, values in options.sweeps.items():
         points = chains_of(options, [{name: value} for value in values])
-        found = chains.rows(held, name, points, (options.depth,))
+        found = continuation_rows.grown(held, name, points, (options.depth,))
         rows = [own[-1] for own in found]
         if name != "h":  # another h makes other states of the same controls
-            rows = chains.carried(held, name, found, name, values)
+            rows = continuation_rows.carried(held, name, found, name, values)
         held.table(name, lines_of(rows, options.depth))
     weights, targets = options.map
     points = chains_of(options, [{"r": r, "p_d": p} for r in weights for p in targets])
-    found = chains.rows(held, "map", points, (options.depth,))
-    rows = chains.carried(held, "map", found, "r", weights)
+    found = continuation_rows.grown(held, "map", points, (options.depth,))
+    rows = continuation_rows.carried(held, "map", found, "r", weights)
     held.table("map", lines_of(rows, options.depth))
 
 

@@ -32,9 +32,8 @@ from torch_depth_networks import (
     trained_network,
 )
 
-from nn_baseline import data
-from nn_baseline.evaluate import evaluate, final_logits
-from nn_baseline.start import samples
+from nn_baseline import data, evaluate, samples
+from nn_baseline.evaluation import final_logits
 
 NAMES = ("mnist", "fashion")
 TITLES = {"mnist": "MNIST", "fashion": "Fashion-MNIST"}

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nn_baseline.options import Options
+from nn_baseline import Options
 from ocp import controls, datasets, files, loss
 from ocp.evaluation import rollout
 from ocp.problem import Problem

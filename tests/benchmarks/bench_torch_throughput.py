@@ -24,11 +24,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from nn_baseline import Options, start_network
 from nn_baseline.distributed import Processes
 from nn_baseline.initialisation import initial_lift, initial_readout
-from nn_baseline.options import Options
-from nn_baseline.start import start_network
-from nn_baseline.train import _Run
+from nn_baseline.training import Run
 from ocp.problem import Problem
 
 RESULTS = Path(__file__).with_name("torch_throughput.json")
@@ -79,7 +78,7 @@ def ours(beta: int, trained: tuple[str, ...], args: argparse.Namespace, x, y):
         epochs=1, batch_size=args.batch_size, dtype="float32", evaluate_every=0, device=args.device
     )
     # the loop of `train`, one step at a time
-    run = _Run(start_network(problem, options), options, None, Processes.alone(), {})
+    run = Run(start_network(problem, options), options, None, Processes.alone(), {})
     order = run.order(0)
 
     def step() -> None:

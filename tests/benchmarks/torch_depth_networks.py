@@ -8,13 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nn_baseline import crop, data
-from nn_baseline.evaluate import evaluate
-from nn_baseline.initialisation import initial_lift, initial_readout
-from nn_baseline.model import Network
-from nn_baseline.options import Options
-from nn_baseline.start import samples, start_network
-from nn_baseline.train import train
+import nn_baseline
+from nn_baseline import Network, Options, cropping, data, evaluate, samples, start_network, train
 from ocp.problem import Problem
 
 #: samples of the training set that are trained on; the other 5000 are held out
@@ -52,23 +47,13 @@ def problem_of(
     split: data.Dataset, configuration: Configuration, depth: int, seed: int, **changes
 ) -> Problem:
     """Return the problem of one network; `changes` are made to the statement."""
-    values = split.inputs[:10_000] * split.scale + split.shift
-    E, e = initial_lift(configuration.lift, WIDTH, values, seed)
-    C, c = initial_readout(split.n_classes, WIDTH, seed)
     statement = {
         name: getattr(configuration, name)
         for name in ("h", "activation", "p_d", "r", "gamma", "r_ends")
     }
-    return Problem(
-        **split.statement(),
-        **statement | changes,
-        depth=depth,
-        width=WIDTH,
-        trained=("layers", "lift", "readout"),
-        lift_weight=E,
-        lift_bias=e,
-        readout_weight=C,
-        readout_bias=c,
+    given = statement | changes
+    return nn_baseline.problem_of(
+        split, lift=configuration.lift, seed=seed, depth=depth, width=WIDTH, **given
     )
 
 
@@ -77,7 +62,7 @@ def trained_network(
 ) -> tuple[Network, dict]:
     """Train from scratch for the multiply-adds of a network of depth 20; say what it took."""
     whole = problem.with_(depth=DEPTH)
-    epochs = crop.equal_budget_epochs(whole, configuration.epochs, problem.depth)
+    epochs = cropping.equal_budget_epochs(whole, configuration.epochs, problem.depth)
     options = Options(
         lr=configuration.lr,
         schedule="cosine",
@@ -94,7 +79,7 @@ def trained_network(
     cpu, wall = time.process_time() - cpu, time.monotonic() - wall
     return network, {
         "epochs": epochs,
-        "multiply_adds": epochs * crop.multiply_adds(problem) * problem.n_samples,
+        "multiply_adds": epochs * cropping.multiply_adds(problem) * problem.n_samples,
         "cpu_seconds": f"{cpu:.1f}",
         "wall_seconds": f"{wall:.1f}",
         "objective": f"{result.epoch_means[-1]:.6g}",

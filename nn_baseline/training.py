@@ -22,12 +22,14 @@ from torch import Tensor
 
 from . import checkpoint, diagnosis
 from .distributed import Processes
-from .evaluate import evaluate
+from .evaluation import evaluate
 from .model import Network
 from .options import Options
 from .start import make_optimizer, samples
 
 DIAGNOSED_SAMPLES = 512
+#: takes a record of the log
+Record = Callable[[dict], None]
 
 
 class Status(enum.Enum):
@@ -91,7 +93,7 @@ def train(
     folder: Path | None = None,
     resume: bool = False,
     report: Callable[[Progress], None] | None = None,
-    record: Callable[[dict], None] | None = None,
+    record: Record | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     processes: Processes | None = None,
     file_options: dict | None = None,
@@ -110,7 +112,7 @@ def train(
     ValueError : the batch is larger than the data; the state is of another problem or of other
         options (all that differ are listed)
     """
-    run = _Run(network, options, folder, processes or Processes.alone(), file_options or {})
+    run = Run(network, options, folder, processes or Processes.alone(), file_options or {})
     if resume:
         run.load()
     elif folder is not None and run.processes.first:
@@ -119,16 +121,23 @@ def train(
     return run.loop(report, record, should_stop)
 
 
-class _Run:
-    """Owns the optimiser, the counters and the files of one training."""
+class Run:
+    """Owns the optimiser, the counters and the files of one training; `train` runs it."""
 
-    def __init__(self, network, options: Options, folder, processes: Processes, file_options):
+    def __init__(
+        self,
+        network: Network,
+        options: Options,
+        folder: Path | None,
+        processes: Processes,
+        file_options: dict,
+    ) -> None:
         n = network.problem.n_samples
         options.fits(n)
         self.network, self.options, self.folder = network, options, folder
         self.processes, self.file_options = processes, file_options
         self.model = processes.wrap(network)
-        self.parameters = list(network.parameters())
+        self.parameters: list[Tensor] = list(network.parameters())
         self.good = [p.detach().clone() for p in self.parameters]
         self.optimizer = make_optimizer(self.parameters, options)
         self.inputs, self.labels = samples(network)
@@ -136,9 +145,14 @@ class _Run:
         self.total = options.epochs * (len(self.edges) - 1)
         self.counters = _Counters()
         self.saved = time.monotonic()
-        self.identity = checkpoint.fingerprint(network.problem) if folder is not None else None
+        self.identity = checkpoint.fingerprint(network.problem) if folder is not None else {}
 
-    def loop(self, report, record, should_stop) -> Result:
+    def loop(
+        self,
+        report: Callable[[Progress], None] | None,
+        record: Record | None,
+        should_stop: Callable[[], bool],
+    ) -> Result:
         c, started = self.counters, time.monotonic()
         before, first = c.seconds, c.step
         while c.epoch < self.options.epochs:
@@ -200,15 +214,15 @@ class _Run:
 
         if options.optimizer == "lbfgs":
             before = [p.clone() for p in here]
-            J = self.optimizer.step(closure)
-            norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters])
+            value = self.optimizer.step(lambda: float(closure()))
+            norm = self.gradient_norm()
             if not all(bool(torch.isfinite(p).all()) for p in self.parameters):
                 norm = norm * torch.nan
-            if math.isfinite(float(J) + float(norm)):
+            if math.isfinite(value + float(norm)):
                 torch._foreach_copy_(self.good, before)
-            return float(J), float(norm)
+            return value, float(norm)
         J = closure()
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters])
+        norm = self.gradient_norm()
         value, size = float(J), float(norm)
         if math.isfinite(value + size):
             torch._foreach_copy_(self.good, here)
@@ -217,7 +231,12 @@ class _Run:
             self.optimizer.step()
         return value, size
 
-    def end_epoch(self, record) -> bool:
+    def gradient_norm(self) -> Tensor:
+        """|dJ/du| over the batch, a scalar."""
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        return torch.nn.utils.get_total_norm(gradients)
+
+    def end_epoch(self, record: Record | None) -> bool:
         """Record the epoch; return whether to stop early."""
         c, options = self.counters, self.options
         mean = c.batch_sum / (len(self.edges) - 1)
@@ -248,14 +267,14 @@ class _Run:
         self.write(entry, record)
         return stop
 
-    def write(self, entry: dict, record) -> None:
+    def write(self, entry: dict, record: Record | None) -> None:
         if record is not None and self.processes.first:
             record(entry)
         if self.folder is not None and self.processes.first:
             with (self.folder / checkpoint.LOG_FILE).open("a") as log:
                 log.write(json.dumps(entry) + "\n")
 
-    def diverged(self, record) -> Result:
+    def diverged(self, record: Record | None) -> Result:
         """Return to the last parameters at which everything was finite, and say where it broke."""
         c, network = self.counters, self.network
         order = self.order(c.epoch)
@@ -334,7 +353,7 @@ class _Run:
         missing = sorted({"parameters", "optimizer", "counters", "options", "problem"} - set(tree))
         if missing:
             raise ValueError(f"{path}: the state lacks {', '.join(missing)}")
-        self._check_identity(path, tree["problem"])
+        checkpoint.check_same_problem(path, tree["problem"], self.identity)
         changes = self.options.changes(tree["options"])
         if changes:
             raise ValueError(f"{path}: the options have changed: {'; '.join(changes)}")
@@ -352,15 +371,3 @@ class _Run:
             raise ValueError(f"{path}: the state is damaged ({error})") from None
         if self.processes.first:
             checkpoint.truncate_log(self.folder / checkpoint.LOG_FILE, self.counters.step)
-
-    def _check_identity(self, path: Path, found: dict) -> None:
-        wanted = self.identity
-        if found == wanted:
-            return
-        theirs, ours = found["statement"], wanted["statement"]
-        differ = [
-            f"{key} was {theirs.get(key)!r}, is {ours.get(key)!r}"
-            for key in sorted(set(theirs) | set(ours))
-            if theirs.get(key) != ours.get(key)
-        ] or ["the samples or the fixed ends differ"]
-        raise ValueError(f"{path} is of another problem: {'; '.join(differ)}")

@@ -15,6 +15,11 @@ import numpy as np
 import study
 
 CHECKS = exact.CHECKS
+#: how all studies grow their rows; each adds the scale of appended layers
+GROWTH = {
+    **{"start_scale": 0.1, "trials": 4, "intermediate_tolerance": 1e-6, "tolerance": 1e-8},
+    **{"escapes": 5, "restarts": 2},
+}
 
 
 def climb(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
@@ -69,10 +74,10 @@ def described(found, parameters: dict) -> tuple[dict, study.Files]:
 
 def ladder(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
     """Judge the files of all depths of one chain together: the turnpike itself."""
-    from verification import api
+    from verification import verify_content
 
     contents = [exact.load(content) for content in given.values()]
-    report = api.verify_content(contents, names=list(given), only=CHECKS)
+    report = verify_content(contents, names=list(given), only=CHECKS)
     across = report.named("turnpike.across_depths")
     refuted = [e.where for e in report.entries if e.name == "turnpike.not_optimal" and e.where]
     return {
@@ -84,7 +89,7 @@ def ladder(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
     }, {}
 
 
-def rows(
+def grown(
     held: study.Study, part: str, of: Sequence[dict], depths: Sequence[int]
 ) -> list[list[dict]]:
     """Compute all chains, depth by depth; one list of rows a chain."""

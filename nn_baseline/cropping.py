@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ocp.controls import layer_size
 from ocp.problem import SCHEMES, Problem
 
-from .evaluate import CHUNK, control_norms, final_logits, is_right
+from .evaluation import chunks, control_norms, final_logits, is_right
 from .model import Network, soft_cross_entropy
 
 
@@ -114,7 +115,7 @@ def compare(
 
 def multiply_adds(problem: Problem, depth: int | None = None) -> int:
     """Multiplications of weights with states in one evaluation of one sample."""
-    n, n_in = problem.lift_weight.shape
+    n, n_in = problem.width, problem.inputs.shape[1]
     stages = len(SCHEMES[problem.scheme][0]) * (2 if problem.block == "double" else 1)
     N = problem.depth if depth is None else depth
     return n * n_in + N * stages * n * n + problem.n_classes * n
@@ -122,9 +123,8 @@ def multiply_adds(problem: Problem, depth: int | None = None) -> int:
 
 def parameters(problem: Problem) -> int:
     """Numbers that an evaluation reads, fixed ends included."""
-    n, n_in = problem.lift_weight.shape
-    layers = problem.depth * ((2 if problem.block == "double" else 1) * n * n + n)
-    return layers + n * n_in + n + problem.n_classes * (n + 1)
+    n, n_in = problem.width, problem.inputs.shape[1]
+    return problem.depth * layer_size(problem) + n * n_in + n + problem.n_classes * (n + 1)
 
 
 def equal_budget_epochs(problem: Problem, epochs: int, depth: int) -> int:
@@ -151,8 +151,8 @@ def _terminal_cost(
     """F(x_N) of the network with only these layers."""
     total = 0.0
     W = network.W
-    for start in range(0, len(labels), CHUNK):
-        x, y = network.lift(inputs[start : start + CHUNK]), labels[start : start + CHUNK]
+    for s, y in chunks(inputs, labels):
+        x = network.lift(s)
         for k in layers:
             x = network.layer(x, network.A[k], network.b[k], None if W is None else W[k])
         g = soft_cross_entropy(network.logits(x), y, network.problem.p_d)

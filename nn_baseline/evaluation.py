@@ -38,8 +38,7 @@ class Layers:
 
 def chunks(inputs: Tensor, labels: Tensor, size: int = CHUNK) -> Iterator[tuple[Tensor, Tensor]]:
     """Cut the samples so that the states of all layers fit into memory."""
-    for start in range(0, len(labels), size):
-        yield inputs[start : start + size], labels[start : start + size]
+    return zip(inputs.split(size), labels.split(size), strict=True)
 
 
 @torch.no_grad()
@@ -73,18 +72,20 @@ def evaluate(network: Network, inputs: Tensor, labels: Tensor) -> Layers:
     )
 
 
-def objective_and_gradient(network: Network, inputs: Tensor, labels: Tensor) -> tuple[float, float]:
+def objective_and_gradient(
+    network: Network, inputs: Tensor, labels: Tensor, size: int = CHUNK
+) -> tuple[float, float]:
     """Return J over the samples and the largest absolute entry of its gradient, chunk by chunk."""
     network.zero_grad()
     J = network.penalty()
     J.backward()
     total = J.detach()
-    for x, y in chunks(inputs, labels):
+    for x, y in chunks(inputs, labels, size):
         # every chunk's objective holds the penalty, which is counted already
         data = network(x, y, len(y) / len(labels)) - network.penalty()
         data.backward()
         total = total + data.detach()
-    largest = max(float(p.grad.abs().max()) for p in network.parameters())
+    largest = float(np.abs(network.gradient()).max())
     network.zero_grad()
     return float(total), largest
 
@@ -114,14 +115,18 @@ def is_right(z: Tensor, labels: Tensor) -> Tensor:
     return true > others
 
 
+@torch.no_grad()
+def layer_logits(network: Network, inputs: Tensor) -> Tensor:
+    """z_k = C x_k + c of every layer, (N+1, n, n_c), on the CPU in float64."""
+    parts = [network.logits(network.states(x)).double().cpu() for x in inputs.split(CHUNK)]
+    return torch.cat(parts, dim=1)
+
+
+@torch.no_grad()
 def final_logits(network: Network, inputs: Tensor) -> Tensor:
     """z_N = C x_N + c, (n, n_c), on the CPU in float64."""
-    with torch.no_grad():
-        parts = [
-            network.logits(network.path(inputs[i : i + CHUNK]).states[-1]).double().cpu()
-            for i in range(0, len(inputs), CHUNK)
-        ]
-    return torch.cat(parts)
+    ends = (network.path(x).states[-1] for x in inputs.split(CHUNK))
+    return torch.cat([network.logits(x).double().cpu() for x in ends])
 
 
 def _costs(network: Network, points: list[Tensor], labels: Tensor) -> Tensor:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from nn_baseline import crop
-from nn_baseline.evaluate import control_norms, evaluate, is_right, turnpike_entry
+from nn_baseline import cropping
+from nn_baseline.evaluation import control_norms, evaluate, is_right, turnpike_entry
 from nn_baseline.model import Network
 from ocp import loss
 from ocp.evaluation import depth, rollout
@@ -25,10 +25,10 @@ def arranged(make_problem, seed=1):
 @pytest.mark.parametrize("seed", range(6))
 def test_a_prefix_is_the_state_after_its_layers(make_problem, seed):
     problem, u, network, x, y = arranged(make_problem, seed)
-    cut = crop.keep(network, crop.prefix(network, 3))
+    cut = cropping.keep(network, cropping.prefix(network, 3))
     X = rollout.rollout(problem, u).X
     z = rollout.logits(problem, u, X)
-    found = crop.compare(network, cut, "prefix", (0, 1, 2), x, y)
+    found = cropping.compare(network, cut, "prefix", (0, 1, 2), x, y)
     assert found.logit_change == pytest.approx(np.abs(z[3] - z[-1]).max(), abs=1e-12)
     assert found.flipped == (z[3].argmax(1) != z[-1].argmax(1)).sum()
     assert found.accuracy == loss.is_right(z[3], problem.labels).mean()
@@ -39,7 +39,7 @@ def test_a_prefix_is_the_state_after_its_layers(make_problem, seed):
 
 def test_all_layers_kept_change_nothing(make_problem):
     _, _, network, x, y = arranged(make_problem)
-    found = crop.compare(network, crop.keep(network, range(5)), "all", range(5), x, y)
+    found = cropping.compare(network, cropping.keep(network, range(5)), "all", range(5), x, y)
     assert found.logit_change == 0 and found.flipped == 0 and found.lost_accuracy == 0
 
 
@@ -49,8 +49,8 @@ def test_the_threshold_drops_idle_layers_and_never_all(make_problem):
         for name in ("A", "b"):
             getattr(network, name)[1].zero_()
             getattr(network, name)[3].mul_(1e-6)
-    assert crop.above_threshold(network, 0.01) == (0, 2, 4)
-    assert len(crop.above_threshold(network, 2.0)) == 1
+    assert cropping.above_threshold(network, 0.01) == (0, 2, 4)
+    assert len(cropping.above_threshold(network, 2.0)) == 1
 
 
 def test_the_best_layers_are_found_where_the_others_idle(make_problem):
@@ -60,19 +60,19 @@ def test_the_best_layers_are_found_where_the_others_idle(make_problem):
             network.A[k].zero_()
             network.b[k].zero_()
     y = network.logits(network.states(x)[-1]).argmax(dim=1)  # what the working layers predict
-    kept = crop.best(network, 3, x, y)
-    cut = crop.keep(network, kept)
+    kept = cropping.best(network, 3, x, y)
+    cut = cropping.keep(network, kept)
     cost = lambda net: net.data_costs(net.states(x)[-1:], y).item()  # noqa: E731
     assert cost(cut) <= cost(network) + 1e-12
 
 
 def test_the_greedy_choice_of_one_removal_is_the_best_of_all(make_problem):
     _, _, network, x, y = arranged(make_problem, 3)
-    kept = crop.best(network, 4, x, y)
+    kept = cropping.best(network, 4, x, y)
     costs = {}
     for out in range(5):
         layers = [k for k in range(5) if k != out]
-        cut = crop.keep(network, layers)
+        cut = cropping.keep(network, layers)
         costs[tuple(layers)] = cut.data_costs(cut.states(x)[-1:], y).item()
     assert costs[kept] == min(costs.values())
 
@@ -81,21 +81,23 @@ def test_depths_outside_the_network_are_refused(make_problem):
     _, _, network, x, y = arranged(make_problem)
     for k in (0, 6):
         with pytest.raises(ValueError, match=r"wanted 1\.\.5"):
-            crop.prefix(network, k)
+            cropping.prefix(network, k)
         with pytest.raises(ValueError, match=r"wanted 1\.\.5"):
-            crop.best(network, k, x, y)
+            cropping.best(network, k, x, y)
     with pytest.raises(ValueError, match="at least one"):
-        crop.keep(network, [])
+        cropping.keep(network, [])
 
 
 def test_costs_are_counted_as_written_out(make_problem):
     problem, _ = make_problem(1)  # heun, single: two matrix products a layer
     n, n_in, n_c, N = problem.width, problem.inputs.shape[1], problem.n_classes, problem.depth
-    assert crop.multiply_adds(problem) == n * n_in + 2 * N * n * n + n_c * n
-    assert crop.parameters(problem) == N * (n * n + n) + n * n_in + n + n_c * n + n_c
-    shallow = crop.equal_budget_epochs(problem.with_(depth=20), 10, 5)
-    full = crop.multiply_adds(problem, 20) * 10
-    assert abs(shallow * crop.multiply_adds(problem, 5) - full) <= crop.multiply_adds(problem, 5)
+    assert cropping.multiply_adds(problem) == n * n_in + 2 * N * n * n + n_c * n
+    assert cropping.parameters(problem) == N * (n * n + n) + n * n_in + n + n_c * n + n_c
+    shallow = cropping.equal_budget_epochs(problem.with_(depth=20), 10, 5)
+    full = cropping.multiply_adds(problem, 20) * 10
+    assert abs(shallow * cropping.multiply_adds(problem, 5) - full) <= cropping.multiply_adds(
+        problem, 5
+    )
 
 
 @pytest.mark.parametrize("seed", range(12))
