@@ -95,7 +95,7 @@ def _no_controls(problem: Problem) -> Controls:
 
 
 def _solver(options: argparse.Namespace, costate: np.ndarray | None = None) -> continuation.Solver:
-    chosen = {}
+    chosen: dict[str, object] = {}
     for item in options.option:
         name, separator, value = item.partition("=")
         if not separator or not name:

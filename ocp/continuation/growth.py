@@ -13,9 +13,11 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from ..controls import Controls, flatten, near_zero, random_start, unflatten
 from ..problem import Problem
+from ..solvers import DEFAULT, as_solver
 from ..solvers.optimality import assess
 from ..solvers.progress import Progress, Report, silent
 from ..solvers.solution import Solution, Solver, Status
@@ -69,9 +71,28 @@ def default_depths(depth: int, first: int = 5, step: int = 3) -> tuple[int, ...]
     return (*range(first, depth, step), depth)
 
 
+def solve(
+    problem: Problem,
+    *,
+    solver: str | Solver = DEFAULT,
+    seed: int = 0,
+    options: GrowthOptions | None = None,
+    report: Report = silent,
+) -> Solution:
+    """Solve the problem as `python -m ocp solve` does: by growth, BLAS on one thread.
+
+    solver : "structured", "ipopt", "fatrop", or a callable (problem, start, tolerance, report)
+    options : default four trials, all else as in `GrowthOptions`
+    """
+    options = options or GrowthOptions(trials=4)
+    # a number out of range ends as a status, not as a warning
+    with threadpool_limits(1), np.errstate(all="ignore"):
+        return grow(problem, solver, seed=seed, options=options, report=report)
+
+
 def grow(
     problem: Problem,
-    solver: Solver,
+    solver: str | Solver = DEFAULT,
     *,
     seed: int = 0,
     start: Controls | None = None,
@@ -80,11 +101,12 @@ def grow(
 ) -> Solution:
     """Solve the problem by growing the depth.
 
+    solver : its name, or a callable (problem, start, tolerance, report)
     start : controls of a shallower network to go on from; default random controls of the seed
 
     The solution's report counts all iterations and seconds, of every depth and every restart.
     """
-    options = options or GrowthOptions()
+    options, solver = options or GrowthOptions(), as_solver(solver)
     begun, spent, traces, notes = time.perf_counter(), 0, (), []
     shallowest = 0 if start is None else start.depth
     depths = options.depths or tuple(d for d in default_depths(problem.depth) if d >= shallowest)

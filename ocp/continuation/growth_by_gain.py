@@ -32,6 +32,7 @@ from ..controls import Controls
 from ..evaluation.depth import idle_from
 from ..evaluation.rollout import logits, objective
 from ..problem import Problem
+from ..solvers import DEFAULT, as_solver
 from ..solvers.progress import Progress, Report, silent
 from ..solvers.solution import Solution, Solver, Status
 from .growth import GrowthOptions, escape, extend, grow
@@ -79,7 +80,7 @@ class Rung:
 
 def grow_by_gain(
     problem: Problem,
-    solver: Solver,
+    solver: str | Solver = DEFAULT,
     *,
     depth: int | None,
     seed: int = 0,
@@ -89,9 +90,10 @@ def grow_by_gain(
 ) -> tuple[Solution, tuple[Rung, ...]]:
     """Grow to `depth`, or with None until more layers do not pay; return the way up too.
 
+    solver : its name, or a callable (problem, start, tolerance, report)
     start : controls of a shallower network to go on from; default random ones of the seed
     """
-    options = options or GainOptions()
+    options, solver = options or GainOptions(), as_solver(solver)
     growth = options.growth
     begun, rng = time.perf_counter(), np.random.default_rng([seed, 1])
     limit = options.max_depth if depth is None else depth

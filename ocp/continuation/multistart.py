@@ -18,9 +18,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
 from .. import description, files
 from ..atomic import write_atomically
+from ..evaluation.depth import depth_used
 from ..problem import Problem
+from ..solvers import DEFAULT
 from ..solvers.progress import Progress, Report, silent
 from ..solvers.solution import Status
 from .growth import GrowthOptions, grow
@@ -67,13 +71,14 @@ def multistart(
     seeds: Iterable[int],
     folder: str | os.PathLike,
     *,
-    solver: str = "structured",
+    solver: str = DEFAULT,
     options: GrowthOptions | None = None,
     executor: concurrent.futures.Executor | None = None,
     report: Report = silent,
 ) -> MultiStart:
     """Solve from every seed and return what was found; see the module's text.
 
+    solver : its name; the folder and the workers know it by that
     executor : any `concurrent.futures.Executor`; None solves one after the other here
     folder : made if it is missing; refused if it holds runs of another problem
 
@@ -116,13 +121,8 @@ def solve_seed(
     problem: Problem, seed: int, solver: str, options: GrowthOptions, folder: str
 ) -> Start:
     """Solve from one seed and write `seed_K.safetensors` and `seed_K.json` into the folder."""
-    from threadpoolctl import threadpool_limits
-
-    from .. import solvers
-    from ..evaluation.depth import depth_used
-
     with threadpool_limits(1):
-        found = grow(problem, solvers.by_name(solver), seed=seed, options=options)
+        found = grow(problem, solver, seed=seed, options=options)
         used = depth_used(found.problem, found.controls)
     if found.status is Status.INTERRUPTED:
         raise KeyboardInterrupt

@@ -13,6 +13,7 @@ import math
 import numpy as np
 
 from ..problem import Problem
+from ..solvers import DEFAULT, as_solver
 from ..solvers.optimality import assess
 from ..solvers.progress import Report, silent
 from ..solvers.solution import Solution, Solver, Status
@@ -21,7 +22,7 @@ from .growth import GrowthOptions, escape, extend, grow
 
 def smoothed_relu(
     problem: Problem,
-    solver: Solver,
+    solver: str | Solver = DEFAULT,
     *,
     sharpness: tuple[float, ...] = (10.0, 100.0, 1000.0),
     ratio: float = 1.25,
@@ -32,6 +33,7 @@ def smoothed_relu(
 ) -> tuple[Solution, ...]:
     """Follow the minima of softplus with growing sharpness towards relu.
 
+    solver : its name, or a callable (problem, start, tolerance, report)
     ratio : largest factor between one solve and the next.  From 10 to 100 at once a deep network
         loses its minimum; in steps of 1.25 each solve takes ten to twenty iterations
     path_depth : follow the path with so many layers, then grow each of its minima to full depth
@@ -41,7 +43,7 @@ def smoothed_relu(
     """
     if problem.activation != "relu":
         raise ValueError(f"activation is {problem.activation!r}; wanted 'relu'")
-    options = options or GrowthOptions()
+    options, solver = options or GrowthOptions(), as_solver(solver)
     if not ratio > 1:
         raise ValueError(f"ratio is {ratio!r}; wanted a number above 1")
     depth = min(path_depth or problem.depth, problem.depth)

@@ -68,7 +68,7 @@ def assess(
     """Decide what the controls are; see the module's table.
 
     tolerance : on the largest absolute entry of dJ/du, unscaled
-    curvature : how the least eigenvalue and its band are found, one of `ocp.curvature`
+    curvature : how the least eigenvalue and its band are found, one of `ocp.solvers.curvature`
     """
     trajectory = rollout(problem, controls, order=2)
     J = float(objective(problem, controls, trajectory))
