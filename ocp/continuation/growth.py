@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,12 @@ from ..problem import Problem
 from ..solvers import DEFAULT, as_solver
 from ..solvers.optimality import assess
 from ..solvers.progress import Progress, Report, silent
-from ..solvers.solution import Solution, Solver, Status
+from ..solvers.solution import Iteration, Solution, Solver, Status
+
+#: (depth, tolerance) on the way up
+Stages = list[tuple[int, float]]
+#: the last solution, the iterations of all solves, their traces
+Climbed = tuple[Solution, int, tuple[Iteration, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +113,8 @@ def grow(
     The solution's report counts all iterations and seconds, of every depth and every restart.
     """
     options, solver = options or GrowthOptions(), as_solver(solver)
-    begun, spent, traces, notes = time.perf_counter(), 0, (), []
+    begun, spent, notes = time.perf_counter(), 0, []
+    traces: tuple[Iteration, ...] = ()
     shallowest = 0 if start is None else start.depth
     depths = options.depths or tuple(d for d in default_depths(problem.depth) if d >= shallowest)
     if depths[-1] != problem.depth:
@@ -183,9 +190,19 @@ def escape(solution: Solution, solver: Solver, report: Report = silent) -> Solut
     return solver(solution.problem, unflatten(solution.problem, u), record.tolerance, report)
 
 
-def _climb(problem, solver, stages, start, *, options, rng, report):
-    """One way up the (depth, tolerance) stages; the last solution, all iterations, the trace."""
-    controls, iterations, trace = start, 0, ()
+def _climb(
+    problem: Problem,
+    solver: Solver,
+    stages: Stages,
+    start: Controls | None,
+    *,
+    options: GrowthOptions,
+    rng: np.random.Generator,
+    report: Report,
+) -> Climbed:
+    """One way up the stages from a start, None: a random one of the first depth."""
+    controls, iterations = start, 0
+    trace: tuple[Iteration, ...] = ()
     for depth, tolerance in stages:
         stage = problem.with_(depth=depth)
         if controls is None:
@@ -207,10 +224,13 @@ def _climb(problem, solver, stages, start, *, options, rng, report):
     return solution, iterations, trace
 
 
-def _best_of_trials(climb, stages, seeds, options):
+def _best_of_trials(
+    climb: Callable[..., Climbed], stages: Stages, seeds: list[int], options: GrowthOptions
+) -> Climbed:
     """Climb two stages from several random starts and all the way from the best of them."""
     first, rest = stages[:2], stages[2:]
-    iterations, trace, found = 0, (), []
+    iterations, found = 0, []
+    trace: tuple[Iteration, ...] = ()
     for trial in range(options.trials):
         # the first trial is what a single one would be
         rng = np.random.default_rng(seeds + ([trial] if trial else []))

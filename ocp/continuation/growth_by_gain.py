@@ -169,7 +169,14 @@ def _at_rest(solution: Solution, options: GainOptions) -> bool:
     return idles and bool(loss.is_right(z, problem.labels).all())
 
 
-def _with_tail_at_rest(deeper, solution, solver, tolerance, growth, report):
+def _with_tail_at_rest(
+    deeper: Problem,
+    solution: Solution,
+    solver: Solver,
+    tolerance: float,
+    growth: GrowthOptions,
+    report: Report,
+) -> tuple[Solution, int]:
     """The solved layers again, optimal for `deeper` while all others idle; iterations."""
     problem = solution.problem
     idle = deeper.h * deeper.beta * (deeper.depth - problem.depth)
@@ -177,7 +184,16 @@ def _with_tail_at_rest(deeper, solution, solver, tolerance, growth, report):
     return _descend(weighted, solution.controls, solver, tolerance, growth, report)
 
 
-def _climb(deeper, solution, start, solver, tolerance, growth, rng, report):
+def _climb(
+    deeper: Problem,
+    solution: Solution,
+    start: Controls,
+    solver: Solver,
+    tolerance: float,
+    growth: GrowthOptions,
+    rng: np.random.Generator,
+    report: Report,
+) -> tuple[Solution, Rung, int]:
     """Solve at the new depth from `start` with layers near zero; judge it by its gain."""
     start = extend(deeper, start, rng, growth.append_scale)
     found, count = _descend(deeper, start, solver, tolerance, growth, report)
@@ -194,7 +210,15 @@ def _climb(deeper, solution, start, solver, tolerance, growth, rng, report):
     return found, _rung(found, gain, rejected), count
 
 
-def _descend(problem, start, solver, tolerance, growth, report):
+def _descend(
+    problem: Problem,
+    start: Controls,
+    solver: Solver,
+    tolerance: float,
+    growth: GrowthOptions,
+    report: Report,
+) -> tuple[Solution, int]:
+    """Solve and leave saddles; the solution and the iterations of all solves."""
     found = solver(problem, start, tolerance, report)
     count = found.report.iterations
     for _ in range(growth.escapes):

@@ -146,13 +146,14 @@ def solve_seed(
 def collect(folder: str | os.PathLike, seeds: Iterable[int]) -> MultiStart:
     """Read the records of the seeds and group the strict minima by objective."""
     starts = tuple(_decode(_record(Path(folder), seed)) for seed in seeds)
-    groups: list[list[Start]] = []
-    for start in sorted((s for s in starts if s.solved), key=lambda s: (s.objective, s.seed)):
-        if groups and start.objective - groups[-1][0].objective <= SAME * abs(start.objective):
-            groups[-1].append(start)
+    solved = [(s.objective, s.seed, s) for s in starts if s.solved and s.objective is not None]
+    groups: list[tuple[float, Start, list[int]]] = []
+    for J, seed, start in sorted(solved, key=lambda found: found[:2]):
+        if groups and J - groups[-1][0] <= SAME * abs(J):
+            groups[-1][2].append(seed)
         else:
-            groups.append([start])
-    optima = tuple((group[0], tuple(s.seed for s in group)) for group in groups)
+            groups.append((J, start, [seed]))
+    optima = tuple((best, tuple(seeds)) for _, best, seeds in groups)
     return MultiStart(starts=starts, optima=optima)
 
 

@@ -84,7 +84,15 @@ def smoothed_relu(
     return (*path, judged)
 
 
-def _sharpen(last, solver, low, high, ratio, options, report):
+def _sharpen(
+    last: Solution,
+    solver: Solver,
+    low: float,
+    high: float,
+    ratio: float,
+    options: GrowthOptions,
+    report: Report,
+) -> Solution:
     """Follow a minimum from one sharpness to the next in factors of at most `ratio`."""
     steps = np.geomspace(low, high, 1 + max(1, math.ceil(math.log(high / low, ratio))))
     for k in (*steps[1:-1].tolist(), high):
