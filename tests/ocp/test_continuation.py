@@ -1,4 +1,4 @@
-"""Depth growth and insertion; depth used and entry layer."""
+"""Depth growth; depth used and entry layer."""
 
 import dataclasses
 
@@ -60,13 +60,13 @@ def test_growth_from_a_given_start_keeps_its_layers():
     assert 0 < np.abs(seen[0].A[3:]).max() < 0.1
 
 
-def test_layers_are_appended_or_inserted():
+def test_layers_are_appended():
     problem = spirals(6, depth=5)
     rng = np.random.default_rng(0)
     short = random_start(problem.with_(depth=3), rng)
-    longer = extend(problem, short, rng, 1e-2, insert_at=1)
-    assert np.array_equal(longer.A[0], short.A[0])
-    assert np.array_equal(longer.A[3:], short.A[1:])
+    longer = extend(problem, short, rng, 1e-2)
+    assert longer.depth == 5 and np.array_equal(longer.A[:3], short.A)
+    assert extend(problem, longer, rng, 1e-2) is longer
     with pytest.raises(ValueError, match="wanted at most 2"):
         extend(problem.with_(depth=2), short, rng, 1e-2)
 
