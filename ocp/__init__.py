@@ -11,8 +11,8 @@ Names are loaded on first use: `import ocp` and `python -m ocp --help` start at 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # type checkers take it for true; typing itself would cost --help a tenth
 if TYPE_CHECKING:
     from . import datasets
     from .command_line.figures import save_figures
