@@ -82,11 +82,11 @@ class Problem:
     beta: int = 1
     trained: tuple[str, ...] = ("layers",)
     r_ends: float = 0.0
-    # None asks for the default; a constructed problem has arrays
-    lift_weight: np.ndarray = None  # type: ignore[assignment]
-    lift_bias: np.ndarray = None  # type: ignore[assignment]
-    readout_weight: np.ndarray = None  # type: ignore[assignment]
-    readout_bias: np.ndarray = None  # type: ignore[assignment]
+    # None asks for the default; a constructed problem has arrays (Any: callers may pass None)
+    lift_weight: np.ndarray | Any = None
+    lift_bias: np.ndarray | Any = None
+    readout_weight: np.ndarray | Any = None
+    readout_bias: np.ndarray | Any = None
     input_scale: float | None = None
     input_shift: float | None = None
 
