@@ -40,7 +40,8 @@ from ocp import files
 from ocp.atomic import check_writable, write_atomically
 from ocp.command_line import console as show
 from ocp.command_line.figures import STYLE
-from ocp.continuation.growth import GrowthOptions, grow, smoothed_relu
+from ocp.continuation.growth import GrowthOptions, grow
+from ocp.continuation.smoothing import smoothed_relu
 from ocp.files import TrainingFile
 from ocp.problem import Problem
 from ocp.solvers.solution import Solution, Status

@@ -97,11 +97,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one verb and return the exit code."""
     options = parser().parse_args(arguments)
     from .command_line import console as show
+    from .command_line.verbs import execute
 
-    if options.verb == "multistart":
-        from .command_line.many import execute
-    else:
-        from .command_line.verbs import execute
     return show.run(lambda: execute(options))
 
 

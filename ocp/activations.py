@@ -19,6 +19,8 @@ KINKED = ("relu", "leaky_relu")
 #: twice differentiable everywhere
 SMOOTH = ("tanh", "identity", "gelu", "silu", "sigmoid", "softplus")
 LEAKY_SLOPE = 0.01
+#: sigma, sigma', sigma'' as far as they were asked for
+Derivatives = tuple[np.ndarray, ...]
 _SQRT2, _SQRT2PI = np.sqrt(2.0), np.sqrt(2.0 * np.pi)
 
 
@@ -49,7 +51,7 @@ class Activation:
             self.name == "sigmoid" and self.shifted
         )
 
-    def derivatives(self, v: np.ndarray, order: int) -> tuple[np.ndarray, ...]:
+    def derivatives(self, v: np.ndarray, order: int) -> Derivatives:
         """Return (sigma, sigma', sigma'')[: order + 1] at v, same shape; order 0, 1 or 2.
 
         Conventions at kinks: relu'(0) = 0, leaky_relu'(0) = .01, second derivatives 0 there.
@@ -73,7 +75,7 @@ def log1p_exp(v: np.ndarray) -> np.ndarray:
     return np.where(negative, 0.0, v) + np.log1p(np.exp(np.where(negative, v, -v)))
 
 
-def _tanh(v, order, _):
+def _tanh(v: np.ndarray, order: int, _: Activation) -> Derivatives:
     t = np.tanh(v)
     if order == 0:
         return (t,)
@@ -81,28 +83,28 @@ def _tanh(v, order, _):
     return (t, d1, -2.0 * t * d1)[: order + 1]
 
 
-def _softsign(v, order, _):
+def _softsign(v: np.ndarray, order: int, _: Activation) -> Derivatives:
     sign = np.where(v.real < 0, -1.0, 1.0)
     q = 1.0 / (1.0 + sign * v)
     # At v = 0 the second derivative jumps from 2 to -2; the convention is 0.
     return (v * q, q * q, np.where(v == 0, 0.0, -2.0 * sign * q**3))[: order + 1]
 
 
-def _identity(v, order, _):
+def _identity(v: np.ndarray, order: int, _: Activation) -> Derivatives:
     return (v, np.ones_like(v), np.zeros_like(v))[: order + 1]
 
 
-def _relu(v, order, _):
+def _relu(v: np.ndarray, order: int, _: Activation) -> Derivatives:
     on = v.real > 0
     return (np.where(on, v, 0.0), np.where(on, 1.0, 0.0), np.zeros_like(v))[: order + 1]
 
 
-def _leaky_relu(v, order, _):
+def _leaky_relu(v: np.ndarray, order: int, _: Activation) -> Derivatives:
     slope = np.where(v.real > 0, 1.0, LEAKY_SLOPE)
     return (v * slope, slope, np.zeros_like(v))[: order + 1]
 
 
-def _gelu(v, order, _):
+def _gelu(v: np.ndarray, order: int, _: Activation) -> Derivatives:
     cdf = 0.5 * (1.0 + erf(v / _SQRT2))
     if order == 0:
         return (v * cdf,)
@@ -110,19 +112,19 @@ def _gelu(v, order, _):
     return (v * cdf, cdf + v * pdf, pdf * (2.0 - v * v))[: order + 1]
 
 
-def _silu(v, order, _):
+def _silu(v: np.ndarray, order: int, _: Activation) -> Derivatives:
     s = logistic(v)
     ds = s * (1.0 - s)
     return (v * s, s + v * ds, ds * (2.0 + v * (1.0 - 2.0 * s)))[: order + 1]
 
 
-def _sigmoid(v, order, activation):
+def _sigmoid(v: np.ndarray, order: int, activation: Activation) -> Derivatives:
     s = logistic(v)
     ds = s * (1.0 - s)
     return (s - 0.5 if activation.shifted else s, ds, ds * (1.0 - 2.0 * s))[: order + 1]
 
 
-def _softplus(v, order, activation):
+def _softplus(v: np.ndarray, order: int, activation: Activation) -> Derivatives:
     k = activation.sharpness
     s = logistic(k * v)
     value = log1p_exp(k * v) / k - (np.log(2.0) / k if activation.shifted else 0.0)

@@ -27,11 +27,13 @@ def write_atomically(path: str | os.PathLike, content: bytes) -> None:
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)  # mkstemp gives 0600, a plain open would not
         os.replace(temporary, path)
-    except BaseException as error:
+    except OSError as error:
         Path(temporary).unlink(missing_ok=True)
-        full = isinstance(error, OSError) and error.errno is not None
-        if full and error.filename is None:  # a full disk names no file
+        if error.errno is not None and error.filename is None:  # a full disk names no file
             raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
         raise
 
 

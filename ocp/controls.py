@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -119,7 +120,7 @@ def unflatten(problem: Problem, u: np.ndarray) -> Controls:
     N, n, m = problem.depth, problem.width, layer_size(problem)
     lead = u.shape[:-1]
     layers = u[..., : N * m].reshape(*lead, N, m)
-    parts: dict[str, np.ndarray | None] = {
+    parts: dict[str, Any] = {
         "A": layers[..., : n * n].reshape(*lead, N, n, n),
         "b": layers[..., n * n : n * n + n],
     }

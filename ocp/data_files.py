@@ -8,6 +8,7 @@ import os
 import struct
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -94,7 +95,7 @@ def sha256_of(path: str | os.PathLike) -> str:
     return hashlib.sha256(raw_bytes(path)).hexdigest()
 
 
-def _numpy_load(path: Path):
+def _numpy_load(path: Path) -> Any:
     try:
         return np.load(path, allow_pickle=False)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:

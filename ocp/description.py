@@ -17,6 +17,7 @@ import json
 import os
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tomli_w
@@ -46,7 +47,7 @@ def statement_of(problem: Problem) -> dict:
     return statement
 
 
-def problem_from_statement(statement: object, **arrays: np.ndarray) -> Problem:
+def problem_from_statement(statement: object, **arrays: Any) -> Problem:
     """Return the problem of a complete statement; refuse unknown, missing and future keys.
 
     arrays : inputs, labels and, where given, the four tensors of lift and readout
@@ -110,6 +111,7 @@ def load(path: str | os.PathLike) -> Problem:
     """Read a problem from a .toml or .json description."""
     path = Path(path)
     text = path.read_bytes()
+    description: object
     try:
         if path.suffix == ".toml":
             description = tomllib.loads(text.decode())

@@ -231,7 +231,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             metadata = file.metadata() or {}
             for name in file.keys():  # noqa: SIM118 (no mapping)
                 dtype = file.get_slice(name).get_dtype()
-                allowed = ("I64",) if name in _INTEGER else ("F64", "F32")
+                allowed: tuple[str, ...] = ("I64",) if name in _INTEGER else ("F64", "F32")
                 allowed += ("U8",) if name.endswith("inputs") else ()
                 if name in _KNOWN and dtype not in allowed:
                     raise ValueError(

@@ -42,7 +42,7 @@ def is_right(z: np.ndarray, labels: np.ndarray) -> np.ndarray:
     true = np.take_along_axis(z, index, axis=-1)
     others = z.copy()
     np.put_along_axis(others, index, -np.inf, axis=-1)
-    return (true > others).all(axis=-1)
+    return np.logical_and.reduce(true > others, axis=-1)
 
 
 def misclassification_threshold(n_classes: int, p_d: float) -> float:

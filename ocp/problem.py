@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +26,8 @@ SCHEMES: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "heun": ((0.0, 1.0), (1 / 2, 1 / 2)),
     "rk4": ((0.0, 1 / 2, 1 / 2, 1.0), (1 / 6, 1 / 3, 1 / 3, 1 / 6)),
 }
+#: sets a field of a frozen problem while it is made
+Put = Callable[[str, object], None]
 BLOCKS = ("single", "double")
 TRAINABLE = ("layers", "lift", "readout")
 
@@ -78,15 +82,16 @@ class Problem:
     beta: int = 1
     trained: tuple[str, ...] = ("layers",)
     r_ends: float = 0.0
-    lift_weight: np.ndarray | None = None
-    lift_bias: np.ndarray | None = None
-    readout_weight: np.ndarray | None = None
-    readout_bias: np.ndarray | None = None
+    # None asks for the default; a constructed problem has arrays (Any: callers may pass None)
+    lift_weight: np.ndarray | Any = None
+    lift_bias: np.ndarray | Any = None
+    readout_weight: np.ndarray | Any = None
+    readout_bias: np.ndarray | Any = None
     input_scale: float | None = None
     input_shift: float | None = None
 
     def __post_init__(self) -> None:
-        put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
+        put: Put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
         for name, least in (("n_classes", 2), ("depth", 1), ("width", 1)):
             put(name, _integer(name, getattr(self, name), least))
         for name in ("h", "sharpness", "p_d", "r", "gamma", "r_ends"):
@@ -120,7 +125,7 @@ class Problem:
         self._validate_data(put)
         self._validate_ends(put)
 
-    def _validate_activation(self, put) -> None:
+    def _validate_activation(self, put: Put) -> None:
         shiftable = self.activation in activations.SHIFTABLE
         if self.shifted is None:
             put("shifted", shiftable)
@@ -137,7 +142,7 @@ class Problem:
                 " wanted 1 (only softplus has a sharpness)"
             )
 
-    def _validate_trained(self, put) -> None:
+    def _validate_trained(self, put: Put) -> None:
         trained = self.trained
         if isinstance(trained, str) or not all(isinstance(t, str) for t in trained):
             raise ValueError(f"trained is {trained!r}; wanted a list of names")
@@ -151,7 +156,7 @@ class Problem:
                 f"r_ends is {self.r_ends} but neither lift nor readout is trained; wanted 0"
             )
 
-    def _validate_data(self, put) -> None:
+    def _validate_data(self, put: Put) -> None:
         inputs = np.asarray(self.inputs)
         if inputs.ndim != 2 or 0 in inputs.shape:
             raise ValueError(f"inputs have shape {inputs.shape}; wanted (n_d, n_in), neither 0")
@@ -186,7 +191,7 @@ class Problem:
             raise ValueError(f"all labels are {labels[0]}; wanted samples of at least two classes")
         put("labels", _frozen(labels.astype(np.int64)))
 
-    def _validate_ends(self, put) -> None:
+    def _validate_ends(self, put: Put) -> None:
         n, n_c, n_in = self.width, self.n_classes, self.inputs.shape[1]
         if self.lift_weight is None:
             if n < n_in:
@@ -225,7 +230,7 @@ class Problem:
     @property
     def input_values(self) -> np.ndarray:
         """The samples as float64, (n_d, n_in)."""
-        if self.inputs.dtype == np.uint8:
+        if self.input_scale is not None and self.input_shift is not None:  # bytes
             return self.input_scale * self.inputs.astype(np.float64) + self.input_shift
         return self.inputs
 
@@ -245,7 +250,7 @@ class Problem:
             d += self.readout_weight.size + self.n_classes
         return d
 
-    def with_(self, **changes: object) -> Problem:
+    def with_(self, **changes: Any) -> Problem:
         """Return a copy with some fields replaced, validated again."""
         if changes.get("activation", self.activation) != self.activation:
             changes.setdefault("shifted", None)
@@ -304,8 +309,8 @@ def _integer(name: str, value: object, least: int) -> int:
 
 
 def _number(name: str, value: object) -> float:
-    real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not real:
+    real = (int, float, np.integer, np.floating)
+    if isinstance(value, bool) or not isinstance(value, real):
         raise ValueError(f"{name} is {value!r}; wanted a number")
     try:
         value = float(value)

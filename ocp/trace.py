@@ -94,6 +94,8 @@ def _load(path: Path) -> Trace:
         if name not in tensors:
             raise ValueError(f"tensor {name!r} is missing")
     statement = loads_json(metadata["problem"])
+    if not isinstance(statement, dict):
+        raise ValueError(f'"problem" is {type(statement).__name__}; wanted a JSON object')
     origin = loads_json(metadata.get("origin", "{}"))
     if not isinstance(origin, dict):
         raise ValueError(f'"origin" is {type(origin).__name__}; wanted a JSON object')

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..evaluation.depth import LayerTable, depth_used, entry_layer, idle_from
+from ..problem import Problem
 from ..solvers.progress import Progress, Report
 from ..solvers.solution import Solution
 
@@ -64,7 +65,7 @@ def reporting(console: Console, every: float = 2.0) -> Iterator[Report]:
         yield report
 
 
-def print_cautions(problem) -> None:
+def print_cautions(problem: Problem) -> None:
     """Print what is allowed but limits what can be concluded, to stderr."""
     for sentence in problem.cautions():
         print(f"warning: {sentence}", file=sys.stderr)

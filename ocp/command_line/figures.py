@@ -10,6 +10,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..controls import Controls, ends
@@ -83,7 +84,7 @@ def features(problem: Problem, controls: Controls, X: np.ndarray, panels: int = 
             )
         axis.set_title(f"layer {k}" if k else "layer 0 (input)")
         if problem.n_classes == 2 and problem.p_d < 1:
-            _mark_minimisers(axis, problem, controls, plane)
+            _mark_minimisers(axis, problem, controls)
     for axis in axes.flat[len(shown) :]:
         axis.set_axis_off()
     for axis in axes[-1]:
@@ -214,7 +215,7 @@ def _plane(problem: Problem, controls: Controls, X: np.ndarray) -> tuple[np.ndar
     return plane, ["readout direction 1", "readout direction 2"]
 
 
-def _mark_minimisers(axis, problem: Problem, controls: Controls, plane: np.ndarray) -> None:
+def _mark_minimisers(axis: Axes, problem: Problem, controls: Controls) -> None:
     """Draw the two minimiser subspaces as vertical lines in the two-class plane."""
     _, _, C, c = ends(problem, controls)
     gap = np.linalg.norm(C[0] - C[1])

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
+import contextlib
 import json
+import multiprocessing
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +18,7 @@ from .. import description, files, solvers
 from ..atomic import check_writable, write_atomically
 from ..continuation import growth as continuation
 from ..continuation import growth_by_gain
+from ..continuation.multistart import multistart, solution_path, table
 from ..controls import Controls, random_start
 from ..evaluation.depth import idle_from, layer_table
 from ..problem import Problem
@@ -24,6 +29,11 @@ from . import console as show
 
 
 def execute(options: argparse.Namespace) -> int:
+    """Do what the verb says; return the exit code."""
+    return _multistart(options) if options.verb == "multistart" else _one_solution(options)
+
+
+def _one_solution(options: argparse.Namespace) -> int:
     """Read, check that the output can be written, solve, print, write; return the exit code."""
     _check(options)
     content = _read(options)
@@ -39,8 +49,8 @@ def execute(options: argparse.Namespace) -> int:
     with threadpool_limits(1), np.errstate(all="ignore"):
         with show.reporting(console) as report:
             solution = verb(options, content, report)
-        table = layer_table(solution.problem, solution.controls)
-    show.print_layers(console, table, idle_from(solution.controls))
+        layers = layer_table(solution.problem, solution.controls)
+    show.print_layers(console, layers, idle_from(solution.controls))
     show.print_summary(console, solution)
     test = {"test_inputs": content.test_inputs, "test_labels": content.test_labels}
     files.save(options.output, solution.to_file(**test, data=content.data))
@@ -85,7 +95,7 @@ def _no_controls(problem: Problem) -> Controls:
 
 
 def _solver(options: argparse.Namespace, costate: np.ndarray | None = None) -> continuation.Solver:
-    chosen = {}
+    chosen: dict[str, object] = {}
     for item in options.option:
         name, separator, value = item.partition("=")
         if not separator or not name:
@@ -159,3 +169,62 @@ def _grow(options: argparse.Namespace, content: files.TrainingFile, report: Repo
         report=report,
     )
     return solution
+
+
+def _multistart(options: argparse.Namespace) -> int:
+    """Solve from all seeds, write the table and the best solution; return the exit code."""
+    for name in ("starts", "workers"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"--{name} is {getattr(options, name)}; wanted at least 1")
+    source = options.source
+    if source.suffix in (".toml", ".json"):
+        problem = description.load(source)
+    else:
+        problem = files.load(source, data=options.data).problem
+    show.print_cautions(problem)
+    options.output.mkdir(parents=True, exist_ok=True)
+    check_writable(options.output)
+    console = Console()
+    seeds = range(options.seed, options.seed + options.starts)
+    with _executor(options) as executor, show.reporting(console) as report:
+        found = multistart(
+            problem,
+            seeds,
+            options.output,
+            solver=options.solver,
+            options=continuation.GrowthOptions(tolerance=options.tolerance),
+            executor=executor,
+            report=report,
+        )
+    write_atomically(options.output / "table.md", table(found).encode())
+    solved = sum(start.solved for start in found.starts)
+    console.print(
+        f"{solved} of {options.starts} starts SOLVED, {len(found.optima)} distinct minima"
+    )
+    if found.best is None:
+        return show.EXIT_NOT_SOLVED
+    best = solution_path(options.output, found.best.seed)
+    write_atomically(options.output / "best.safetensors", best.read_bytes())
+    console.print(f"best found: J = {found.best.objective:.10f} (seed {found.best.seed})")
+    console.print(f"written to {options.output}: best.safetensors, table.md", highlight=False)
+    return show.EXIT_OK
+
+
+@contextlib.contextmanager
+def _executor(options: argparse.Namespace) -> Iterator[concurrent.futures.Executor | None]:
+    """Dask's executor, own processes, or None for one worker here."""
+    if options.scheduler:
+        try:
+            from distributed import Client
+        except ImportError:
+            raise ImportError(
+                "--scheduler wants Dask: pip install 'turnpike-ocp[cluster]'"
+            ) from None
+        with Client(options.scheduler) as client:
+            yield client.get_executor()
+    elif options.workers > 1:
+        context = multiprocessing.get_context("spawn")  # a fork would copy BLAS in mid-flight
+        with concurrent.futures.ProcessPoolExecutor(options.workers, mp_context=context) as pool:
+            yield pool
+    else:
+        yield None

@@ -1,6 +1,6 @@
-"""Ways to a good optimum through easier problems: depth growth, escape from saddles, smoothing.
+"""Depth growth, with escapes from saddles: the way to a good optimum through shallower problems.
 
-Growth is the default start: solve shallow, append (or insert) layers with controls near zero,
+Growth is the default start: solve shallow, append layers with controls near zero,
 solve again, up to the depth asked.  It finds lower optima than a cold start at full depth and
 needs few iterations there, because from the turnpike on the appended layers have nothing to do.
 """
@@ -9,18 +9,24 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
-import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from ..controls import Controls, flatten, near_zero, random_start, unflatten
 from ..problem import Problem
+from ..solvers import DEFAULT, as_solver
 from ..solvers.optimality import assess
 from ..solvers.progress import Progress, Report, silent
-from ..solvers.solution import Solution, Solver, Status
+from ..solvers.solution import Iteration, Solution, Solver, Status
+
+#: (depth, tolerance) on the way up
+Stages = list[tuple[int, float]]
+#: the last solution, the iterations of all solves, their traces
+Climbed = tuple[Solution, int, tuple[Iteration, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +37,6 @@ class GrowthOptions:
     start_scale : standard deviation of the random controls at the first depth; small starts end
         lower: 1.19 against 1.38 in the median of 10 seeds of the spirals at .1 and .5, one trial
     append_scale : standard deviation of the controls of new layers
-    insert_at : where new layers go, None at the end, else before this layer
     trials : how many random starts are solved at the first two depths; the best one goes on.
         The objective at the second depth all but decides the final one (correlation .92 over 16
         seeds of the spirals), and shallow solves cost little
@@ -44,7 +49,6 @@ class GrowthOptions:
     depths: tuple[int, ...] | None = None
     start_scale: float = 0.1
     append_scale: float = 1e-2
-    insert_at: int | None = None
     trials: int = 2
     intermediate_tolerance: float = 1e-6
     tolerance: float = 1e-8
@@ -71,9 +75,28 @@ def default_depths(depth: int, first: int = 5, step: int = 3) -> tuple[int, ...]
     return (*range(first, depth, step), depth)
 
 
+def solve(
+    problem: Problem,
+    *,
+    solver: str | Solver = DEFAULT,
+    seed: int = 0,
+    options: GrowthOptions | None = None,
+    report: Report = silent,
+) -> Solution:
+    """Solve the problem as `python -m ocp solve` does: by growth, BLAS on one thread.
+
+    solver : "structured", "ipopt", "fatrop", or a callable (problem, start, tolerance, report)
+    options : default four trials, all else as in `GrowthOptions`
+    """
+    options = options or GrowthOptions(trials=4)
+    # a number out of range ends as a status, not as a warning
+    with threadpool_limits(1), np.errstate(all="ignore"):
+        return grow(problem, solver, seed=seed, options=options, report=report)
+
+
 def grow(
     problem: Problem,
-    solver: Solver,
+    solver: str | Solver = DEFAULT,
     *,
     seed: int = 0,
     start: Controls | None = None,
@@ -82,12 +105,14 @@ def grow(
 ) -> Solution:
     """Solve the problem by growing the depth.
 
+    solver : its name, or a callable (problem, start, tolerance, report)
     start : controls of a shallower network to go on from; default random controls of the seed
 
     The solution's report counts all iterations and seconds, of every depth and every restart.
     """
-    options = options or GrowthOptions()
-    begun, spent, traces, notes = time.perf_counter(), 0, (), []
+    options, solver = options or GrowthOptions(), as_solver(solver)
+    begun, spent, notes = time.perf_counter(), 0, []
+    traces: tuple[Iteration, ...] = ()
     shallowest = 0 if start is None else start.depth
     depths = options.depths or tuple(d for d in default_depths(problem.depth) if d >= shallowest)
     if depths[-1] != problem.depth:
@@ -127,12 +152,8 @@ def extend(
     controls: Controls,
     rng: np.random.Generator,
     scale: float,
-    insert_at: int | None = None,
 ) -> Controls:
-    """Return controls of the problem's depth: `controls` and new layers near zero.
-
-    insert_at : before which layer the new ones go; None appends them
-    """
+    """Return controls of the problem's depth: `controls` and new layers near zero after them."""
     new = problem.depth - controls.depth
     if new < 0:
         raise ValueError(
@@ -141,10 +162,7 @@ def extend(
     if new == 0:
         return controls
     layers = near_zero(problem.with_(depth=new), rng, scale)
-    at = controls.depth if insert_at is None else min(insert_at, controls.depth)
-    return (
-        controls.layers(0, at).followed_by(layers).followed_by(controls.layers(at, controls.depth))
-    )
+    return controls.followed_by(layers)
 
 
 def escape(solution: Solution, solver: Solver, report: Report = silent) -> Solution:
@@ -163,93 +181,25 @@ def escape(solution: Solution, solver: Solver, report: Report = silent) -> Solut
     return solver(solution.problem, unflatten(solution.problem, u), record.tolerance, report)
 
 
-def smoothed_relu(
+def _climb(
     problem: Problem,
     solver: Solver,
+    stages: Stages,
+    start: Controls | None,
     *,
-    sharpness: tuple[float, ...] = (10.0, 100.0, 1000.0),
-    ratio: float = 1.25,
-    path_depth: int | None = None,
-    seed: int = 0,
-    options: GrowthOptions | None = None,
-    report: Report = silent,
-) -> tuple[Solution, ...]:
-    """Follow the minima of softplus with growing sharpness towards relu.
-
-    ratio : largest factor between one solve and the next.  From 10 to 100 at once a deep network
-        loses its minimum; in steps of 1.25 each solve takes ten to twenty iterations
-    path_depth : follow the path with so many layers, then grow each of its minima to full depth
-
-    Returns the solutions for each sharpness, then the last controls judged as the relu problem:
-    NONSMOOTH where pre-activations lie on kinks, as they do generically, never SOLVED there.
-    """
-    if problem.activation != "relu":
-        raise ValueError(f"activation is {problem.activation!r}; wanted 'relu'")
-    options = options or GrowthOptions()
-    if not ratio > 1:
-        raise ValueError(f"ratio is {ratio!r}; wanted a number above 1")
-    depth = min(path_depth or problem.depth, problem.depth)
-    kind = {"activation": "softplus", "shifted": True, "sharpness": sharpness[0]}
-    smooth = problem.with_(**kind, depth=depth)
-    path = [grow(smooth, solver, seed=seed, options=options, report=report)]
-    for low, high in itertools.pairwise(sharpness):
-        if path[-1].status is Status.INTERRUPTED:
-            break
-        path.append(_sharpen(path[-1], solver, low, high, ratio, options, report))
-    if depth < problem.depth and path[-1].status is not Status.INTERRUPTED:
-        shallow, path = path, []
-        for one in shallow:
-            deep = one.problem.with_(depth=problem.depth)
-            path.append(
-                grow(deep, solver, seed=seed, start=one.controls, options=options, report=report)
-            )
-            if path[-1].status is Status.INTERRUPTED:
-                break
-    last = path[-1]
-    # shallower only after Ctrl-C
-    controls = extend(problem, last.controls, np.random.default_rng(seed), 0.0)
-    facts = assess(problem, controls, options.tolerance)
-    interrupted = last.status is Status.INTERRUPTED
-    record = dataclasses.replace(
-        last.report,
-        status=Status.INTERRUPTED if interrupted else facts.status,
-        method=f"{last.report.method}, smoothed path to relu",
-        **facts.fields_of_report(),
-    )
-    judged = Solution(
-        problem=problem,
-        controls=controls,
-        states=facts.states,
-        costate=facts.costate,
-        report=record,
-    )
-    return (*path, judged)
-
-
-def _sharpen(last, solver, low, high, ratio, options, report):
-    """Follow a minimum from one sharpness to the next in factors of at most `ratio`."""
-    steps = np.geomspace(low, high, 1 + max(1, math.ceil(math.log(high / low, ratio))))
-    for k in (*steps[1:-1].tolist(), high):
-        smooth = last.problem.with_(sharpness=k)
-        tolerance = options.tolerance if k == high else options.intermediate_tolerance
-        last = solver(smooth, last.controls, tolerance, report)
-        for _ in range(options.escapes):
-            if last.status is Status.SADDLE:
-                last = escape(last, solver, report)
-        if last.status is Status.INTERRUPTED:
-            break
-    return last
-
-
-def _climb(problem, solver, stages, start, *, options, rng, report):
-    """One way up the (depth, tolerance) stages; the last solution, all iterations, the trace."""
-    controls, iterations, trace = start, 0, ()
+    options: GrowthOptions,
+    rng: np.random.Generator,
+    report: Report,
+) -> Climbed:
+    """One way up the stages from a start, None: a random one of the first depth."""
+    controls, iterations = start, 0
+    trace: tuple[Iteration, ...] = ()
     for depth, tolerance in stages:
         stage = problem.with_(depth=depth)
         if controls is None:
             controls = random_start(stage, rng, options.start_scale)
         else:
-            controls = extend(stage, controls, rng, options.append_scale, options.insert_at)
+            controls = extend(stage, controls, rng, options.append_scale)
         solution = solver(stage, controls, tolerance, report)
         iterations += solution.report.iterations
         trace += solution.report.trace
@@ -265,10 +215,13 @@ def _climb(problem, solver, stages, start, *, options, rng, report):
     return solution, iterations, trace
 
 
-def _best_of_trials(climb, stages, seeds, options):
+def _best_of_trials(
+    climb: Callable[..., Climbed], stages: Stages, seeds: list[int], options: GrowthOptions
+) -> Climbed:
     """Climb two stages from several random starts and all the way from the best of them."""
     first, rest = stages[:2], stages[2:]
-    iterations, trace, found = 0, (), []
+    iterations, found = 0, []
+    trace: tuple[Iteration, ...] = ()
     for trial in range(options.trials):
         # the first trial is what a single one would be
         rng = np.random.default_rng(seeds + ([trial] if trial else []))

@@ -32,6 +32,7 @@ from ..controls import Controls
 from ..evaluation.depth import idle_from
 from ..evaluation.rollout import logits, objective
 from ..problem import Problem
+from ..solvers import DEFAULT, as_solver
 from ..solvers.progress import Progress, Report, silent
 from ..solvers.solution import Solution, Solver, Status
 from .growth import GrowthOptions, escape, extend, grow
@@ -79,7 +80,7 @@ class Rung:
 
 def grow_by_gain(
     problem: Problem,
-    solver: Solver,
+    solver: str | Solver = DEFAULT,
     *,
     depth: int | None,
     seed: int = 0,
@@ -89,9 +90,10 @@ def grow_by_gain(
 ) -> tuple[Solution, tuple[Rung, ...]]:
     """Grow to `depth`, or with None until more layers do not pay; return the way up too.
 
+    solver : its name, or a callable (problem, start, tolerance, report)
     start : controls of a shallower network to go on from; default random ones of the seed
     """
-    options = options or GainOptions()
+    options, solver = options or GainOptions(), as_solver(solver)
     growth = options.growth
     begun, rng = time.perf_counter(), np.random.default_rng([seed, 1])
     limit = options.max_depth if depth is None else depth
@@ -167,7 +169,14 @@ def _at_rest(solution: Solution, options: GainOptions) -> bool:
     return idles and bool(loss.is_right(z, problem.labels).all())
 
 
-def _with_tail_at_rest(deeper, solution, solver, tolerance, growth, report):
+def _with_tail_at_rest(
+    deeper: Problem,
+    solution: Solution,
+    solver: Solver,
+    tolerance: float,
+    growth: GrowthOptions,
+    report: Report,
+) -> tuple[Solution, int]:
     """The solved layers again, optimal for `deeper` while all others idle; iterations."""
     problem = solution.problem
     idle = deeper.h * deeper.beta * (deeper.depth - problem.depth)
@@ -175,7 +184,16 @@ def _with_tail_at_rest(deeper, solution, solver, tolerance, growth, report):
     return _descend(weighted, solution.controls, solver, tolerance, growth, report)
 
 
-def _climb(deeper, solution, start, solver, tolerance, growth, rng, report):
+def _climb(
+    deeper: Problem,
+    solution: Solution,
+    start: Controls,
+    solver: Solver,
+    tolerance: float,
+    growth: GrowthOptions,
+    rng: np.random.Generator,
+    report: Report,
+) -> tuple[Solution, Rung, int]:
     """Solve at the new depth from `start` with layers near zero; judge it by its gain."""
     start = extend(deeper, start, rng, growth.append_scale)
     found, count = _descend(deeper, start, solver, tolerance, growth, report)
@@ -192,7 +210,15 @@ def _climb(deeper, solution, start, solver, tolerance, growth, rng, report):
     return found, _rung(found, gain, rejected), count
 
 
-def _descend(problem, start, solver, tolerance, growth, report):
+def _descend(
+    problem: Problem,
+    start: Controls,
+    solver: Solver,
+    tolerance: float,
+    growth: GrowthOptions,
+    report: Report,
+) -> tuple[Solution, int]:
+    """Solve and leave saddles; the solution and the iterations of all solves."""
     found = solver(problem, start, tolerance, report)
     count = found.report.iterations
     for _ in range(growth.escapes):

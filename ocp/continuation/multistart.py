@@ -18,9 +18,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
 from .. import description, files
 from ..atomic import write_atomically
+from ..evaluation.depth import depth_used
 from ..problem import Problem
+from ..solvers import DEFAULT
 from ..solvers.progress import Progress, Report, silent
 from ..solvers.solution import Status
 from .growth import GrowthOptions, grow
@@ -67,13 +71,14 @@ def multistart(
     seeds: Iterable[int],
     folder: str | os.PathLike,
     *,
-    solver: str = "structured",
+    solver: str = DEFAULT,
     options: GrowthOptions | None = None,
     executor: concurrent.futures.Executor | None = None,
     report: Report = silent,
 ) -> MultiStart:
     """Solve from every seed and return what was found; see the module's text.
 
+    solver : its name; the folder and the workers know it by that
     executor : any `concurrent.futures.Executor`; None solves one after the other here
     folder : made if it is missing; refused if it holds runs of another problem
 
@@ -116,13 +121,8 @@ def solve_seed(
     problem: Problem, seed: int, solver: str, options: GrowthOptions, folder: str
 ) -> Start:
     """Solve from one seed and write `seed_K.safetensors` and `seed_K.json` into the folder."""
-    from threadpoolctl import threadpool_limits
-
-    from .. import solvers
-    from ..evaluation.depth import depth_used
-
     with threadpool_limits(1):
-        found = grow(problem, solvers.by_name(solver), seed=seed, options=options)
+        found = grow(problem, solver, seed=seed, options=options)
         used = depth_used(found.problem, found.controls)
     if found.status is Status.INTERRUPTED:
         raise KeyboardInterrupt
@@ -146,13 +146,14 @@ def solve_seed(
 def collect(folder: str | os.PathLike, seeds: Iterable[int]) -> MultiStart:
     """Read the records of the seeds and group the strict minima by objective."""
     starts = tuple(_decode(_record(Path(folder), seed)) for seed in seeds)
-    groups: list[list[Start]] = []
-    for start in sorted((s for s in starts if s.solved), key=lambda s: (s.objective, s.seed)):
-        if groups and start.objective - groups[-1][0].objective <= SAME * abs(start.objective):
-            groups[-1].append(start)
+    solved = [(s.objective, s.seed, s) for s in starts if s.solved and s.objective is not None]
+    groups: list[tuple[float, Start, list[int]]] = []
+    for J, seed, start in sorted(solved, key=lambda found: found[:2]):
+        if groups and J - groups[-1][0] <= SAME * abs(J):
+            groups[-1][2].append(seed)
         else:
-            groups.append([start])
-    optima = tuple((group[0], tuple(s.seed for s in group)) for group in groups)
+            groups.append((J, start, [seed]))
+    optima = tuple((best, tuple(seeds)) for _, best, seeds in groups)
     return MultiStart(starts=starts, optima=optima)
 
 

@@ -24,37 +24,25 @@ implementations of Newton's method for unconstrained optimal control problems" (
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from ..controls import Controls, ends, flatten, layer_size
+from ..controls import Controls, flatten, layer_size
 from ..problem import Problem
 from . import assembly_euler
+from .layer_derivatives import (
+    Layers,
+    add_bilinear,
+    differentiate,
+    loss_hessians,
+    mixed_readout,
+    sum_products,
+)
 from .sweeps import Backward, Constants, Forward, backward, forward, prepare
 
 #: doubles in one (layers, samples, n, m) array of a chunk of samples: 1 MB, measured best
 CHUNK_DOUBLES = 1 << 17
 #: but at least so many samples: each chunk passes once over the d x d Hessian
 CHUNK_SAMPLES = 64
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Layers:
-    """First and second derivatives of all layers for a chunk of samples, (N, samples, ., .).
-
-    Fx (n, n), Fu (n, m) : of the layer map;  Qxx (n, n), Qxu (n, m) : of the Hamiltonian
-    Quu : (N, m, m), summed over the samples
-    T, U : with a trained readout, d2(layer)/dx dtheta (n, t) and, summed, d2/du dtheta (N, m, t)
-    """
-
-    Fx: np.ndarray
-    Fu: np.ndarray
-    Qxx: np.ndarray
-    Qxu: np.ndarray
-    Quu: np.ndarray
-    T: np.ndarray | None
-    U: np.ndarray | None
 
 
 def assembled_hessian(problem: Problem, controls: Controls) -> np.ndarray:
@@ -83,16 +71,18 @@ def hessian(constants: Constants, sweep: Forward, adjoint: Backward) -> np.ndarr
     return H
 
 
-def _add_chunk(H, constants: Constants, sweep: Forward, adjoint: Backward, part: slice) -> None:
+def _add_chunk(
+    H: np.ndarray, constants: Constants, sweep: Forward, adjoint: Backward, part: slice
+) -> None:
     """Add the upper triangle of the Hessian of the data cost of some samples."""
     problem = constants.problem
     N, n, m = problem.depth, problem.width, layer_size(problem)
-    losses = _loss_hessians(constants, sweep, part)
+    losses = loss_hessians(constants, sweep, part)
     if assembly_euler.applies(problem):
         S, G, Fx = assembly_euler.blocks(H, constants, sweep, adjoint, losses, part)
         _combine(H, S, G, Fx, m, 0, N, to_end=False, to_start=False)
         return
-    layers = _layers(constants, sweep, adjoint, losses, part)
+    layers = differentiate(constants, sweep, adjoint, losses, part)
     P = losses[-1]
     C = np.empty_like(layers.Fx)
     D = np.empty_like(layers.Fx)
@@ -100,7 +90,7 @@ def _add_chunk(H, constants: Constants, sweep: Forward, adjoint: Backward, part:
         D[k] = P
         np.matmul(layers.Fx[k].mT, P, out=C[k])
         P = layers.Qxx[k] + C[k] @ layers.Fx[k]
-    diagonal = layers.Quu + _sum_products(layers.Fu, D @ layers.Fu)
+    diagonal = layers.Quu + sum_products(layers.Fu, D @ layers.Fu)
     samples = part.stop - part.start
     # (samples, n, N m): the columns of a range of layers are contiguous in each row
     S = np.ascontiguousarray(layers.Fu.transpose(1, 2, 0, 3)).reshape(samples, n, N * m)
@@ -113,12 +103,21 @@ def _add_chunk(H, constants: Constants, sweep: Forward, adjoint: Backward, part:
 
 
 def _combine(
-    H, S, G, Fx, m: int, start: int, stop: int, *, to_end: bool, to_start: bool
-) -> np.ndarray | None:
+    H: np.ndarray,
+    S: np.ndarray,
+    G: np.ndarray,
+    Fx: np.ndarray,
+    m: int,
+    start: int,
+    stop: int,
+    *,
+    to_end: bool,
+    to_start: bool,
+) -> np.ndarray:
     """Fill the blocks of a range of layers; return its transition Phi, (samples, n, n).
 
     On return S refers to the range's end if `to_end`, G to its start if `to_start`; what nobody
-    reads is not transported, and Phi is None where neither is.
+    reads is not transported.
     """
     if stop - start == 1:
         return Fx[start]
@@ -132,140 +131,18 @@ def _combine(
         S[:, :, one] = right @ S[:, :, one]
     if to_start:
         G[:, :, two] = left.mT @ G[:, :, two]
-    return right @ left if to_end or to_start else None
+    return right @ left
 
 
-def _loss_hessians(constants: Constants, sweep: Forward, part: slice) -> np.ndarray:
-    """d2(weight F)/dX2 at the loss points that count, (points, samples, n, n)."""
-    problem = constants.problem
-    _, _, C, _ = ends(problem, sweep.controls)
-    weight = constants.weights[constants.first :, None, None] / problem.n_samples
-    p = sweep.p[:, part]
-    if problem.n_classes == 2:  # rank one
-        c = C[1] - C[0]
-        curvature = weight[..., 0] * p[..., 0] * p[..., 1]
-        return (curvature[..., None] * np.outer(c, c).ravel()).reshape(*p.shape[:2], len(c), len(c))
-    weighted = weight * p
-    centred = C - (p @ C)[..., None, :]
-    return (weighted[..., None] * centred).mT @ centred
-
-
-def _layers(constants, sweep: Forward, adjoint: Backward, losses, part: slice) -> Layers:
-    """Differentiate all layers at once, stage by stage; see the module's first formulas.
-
-    Within a layer the stage points depend on (x_k, u_k); Xx, Xu are these derivatives.
-    """
-    problem, controls = constants.problem, sweep.controls
-    N, n, h, W = problem.depth, problem.width, problem.h, controls.W
-    m, nn = layer_size(problem), problem.width**2
-    S, samples = len(constants.nodes), part.stop - part.start
-    A = controls.A[:, None]
-    theta = problem.n_classes * (n + 1) if controls.readout_weight is not None else 0
-    shape = (N, samples, n)
-    Fx, Fu = np.zeros((*shape, n)), np.zeros((*shape, m))
-    Fx[..., np.arange(n), np.arange(n)] = 1.0
-    Qxx, Qxu, Quu = np.zeros((*shape, n)), np.zeros((*shape, m)), np.zeros((N, m, m))
-    T = np.zeros((*shape, theta)) if theta else None
-    U = np.zeros((N, m, theta)) if theta else None
-    Kx = Ku = None
-    for s in range(S):
-        X = sweep.X[s * N : (s + 1) * N, part]
-        dsigma, kappa = adjoint.dsigma[s][:, part], adjoint.kappa[s][:, part]
-        eta = kappa if W is None else kappa @ W
-        zeta, bend = eta * dsigma, eta * adjoint.ddsigma[s][:, part]
-        Xx, Xu = None, None  # the first stage point is x_k itself: identity and zero
-        if constants.nodes[s]:
-            Xx = (h * constants.nodes[s]) * Kx
-            Xx[..., np.arange(n), np.arange(n)] += 1.0
-            Xu = (h * constants.nodes[s]) * Ku
-        Vx = A if Xx is None else A @ Xx
-        Vu = np.zeros((*shape, m)) if Xu is None else A @ Xu
-        _add_bilinear(Vu, X, 0)
-        Vu[..., np.arange(n), nn + np.arange(n)] += 1.0
-        # (V' diag(bend) V) and the bilinear term zeta_j dA_jl dX_l
-        bent = (bend[..., None] * Vx).mT
-        Qxx += bent @ Vx
-        Qxu += bent @ Vu
-        Quu += _sum_products(Vu, bend[..., None] * Vu)
-        if Xx is None:
-            rows = np.arange(n)
-            block = Qxu[..., :nn].reshape(*shape, n, n)
-            block[..., rows, :, rows] += zeta
-        else:
-            _add_cross(Qxu, Quu, zeta, Xx, Xu, 0)
-        if W is not None:
-            sx, su = dsigma[..., None] * Vx, dsigma[..., None] * Vu
-            _add_cross(Qxu, Quu, kappa, sx, su, nn + n)
-            Kx, Ku = W[:, None] @ sx, W[:, None] @ su
-            _add_bilinear(Ku, sweep.sigma[s][:, part], nn + n)
-        else:
-            Kx, Ku = dsigma[..., None] * Vx, dsigma[..., None] * Vu
-        if constants.first == 0:
-            L = losses[s * N : (s + 1) * N]
-            if Xx is None:
-                Qxx += L
-            else:
-                bent = Xx.mT @ L
-                Qxx += bent @ Xx
-                Qxu += bent @ Xu
-                Quu += _sum_products(Xu, L @ Xu)
-            if theta:
-                mixed = _mixed_readout(constants, sweep, s * N, (s + 1) * N, part)
-                T += mixed if Xx is None else Xx.mT @ mixed
-                if Xu is not None:
-                    U += _sum_products(Xu, mixed)
-        Fx += (h * constants.quadrature[s]) * Kx
-        Fu += (h * constants.quadrature[s]) * Ku
-    return Layers(Fx=Fx, Fu=Fu, Qxx=Qxx, Qxu=Qxu, Quu=Quu, T=T, U=U)
-
-
-def _sum_products(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """sum_i left_i' right_i for (N, samples, n, p) and (N, samples, n, q): (N, p, q)."""
-    N, samples, n, p = left.shape
-    return left.reshape(N, samples * n, p).mT @ right.reshape(N, samples * n, -1)
-
-
-def _add_bilinear(V: np.ndarray, X: np.ndarray, start: int) -> None:
-    """Add d(M X)_j = X_l dM_jl for the row-major matrix M whose columns start at `start`."""
-    n = X.shape[-1]
-    for j in range(V.shape[-2]):
-        V[..., j, start + j * n : start + (j + 1) * n] += X
-
-
-def _add_cross(Qxu, Quu, adjoint, Yx, Yu, start: int) -> None:
-    """Add the bilinear term adjoint_j dM_jl dY_l of a row-major matrix M stored from `start`."""
-    n = adjoint.shape[-1]
-    N, size = len(Quu), n * n
-    for j in range(n):
-        for_row = slice(start + j * n, start + (j + 1) * n)
-        Qxu[..., for_row] += adjoint[..., j, None, None] * Yx.mT
-    block = _sum_products(adjoint[..., None, :], Yu.reshape(*Yu.shape[:2], 1, -1))
-    block = block.reshape(N, size, -1)
-    Quu[:, start : start + size] += block
-    Quu[:, :, start : start + size] += block.mT
-
-
-def _mixed_readout(constants, sweep: Forward, start: int, stop: int, part: slice) -> np.ndarray:
-    """d2(weight F)/dX dtheta at loss points start..stop-1, theta = (C row by row, c)."""
-    problem = constants.problem
-    n, n_c = problem.width, problem.n_classes
-    _, _, C, _ = ends(problem, sweep.controls)
-    weight = constants.weights[start:stop, None, None] / problem.n_samples
-    p = sweep.p[start - constants.first : stop - constants.first, part]
-    X = sweep.X[start:stop, part]
-    residual = weight * (p - constants.targets[part])
-    # dr/dz' C, transposed: how the gradient with respect to X changes with the logits
-    CD = C.T * (weight * p)[..., None, :] - (weight * (p @ C))[..., None] * p[..., None, :]
-    out = np.empty((*X.shape, n_c * (n + 1)))
-    weights = out[..., : n_c * n].reshape(*X.shape, n_c, n)
-    weights[...] = CD[..., None] * X[..., None, None, :]
-    rows = np.arange(n)
-    weights[..., rows, :, rows] += residual
-    out[..., n_c * n :] = CD
-    return out
-
-
-def _add_ends(H, constants, sweep: Forward, layers: Layers, P, G, part: slice) -> None:
+def _add_ends(
+    H: np.ndarray,
+    constants: Constants,
+    sweep: Forward,
+    layers: Layers,
+    P: np.ndarray,
+    G: np.ndarray,
+    part: slice,
+) -> None:
     """Add the rows and columns of a trained lift and readout; P and G refer to x_0."""
     problem, controls = constants.problem, sweep.controls
     if problem.trained == ("layers",):
@@ -279,15 +156,15 @@ def _add_ends(H, constants, sweep: Forward, layers: Layers, P, G, part: slice) -
         size = controls.lift_weight.size
         lift = slice(N * m, N * m + size + n)
         Y = np.zeros((samples, n, size + n))
-        _add_bilinear(Y, inputs, 0)
+        add_bilinear(Y, inputs, 0)
         Y[:, np.arange(n), size + np.arange(n)] = 1.0
         flat = Y.reshape(samples * n, -1)
         H[u, lift] += G.reshape(samples * n, -1).T @ flat
         H[lift, lift] += flat.T @ (P @ Y).reshape(samples * n, -1)
-    if controls.readout_weight is not None:
+    if layers.T is not None and layers.U is not None:  # the readout is trained
         theta = slice(lift.stop, problem.n_decision)
         last = len(sweep.X) - 1
-        T = _mixed_readout(constants, sweep, last, last + 1, part)[0]
+        T = mixed_readout(constants, sweep, last, last + 1, part)[0]
         for k in range(N - 1, -1, -1):
             Fu = layers.Fu[k].reshape(samples * n, m)
             H[k * m : (k + 1) * m, theta] += Fu.T @ T.reshape(samples * n, -1) + layers.U[k]

@@ -72,7 +72,9 @@ def blocks(
     return hold(S.reshape(flat).T), hold(G.reshape(flat).T), Fx
 
 
-def _recursion(A, D, bend, L, *, stages_cost: bool) -> tuple[np.ndarray, np.ndarray]:
+def _recursion(
+    A: np.ndarray, D: np.ndarray, bend: np.ndarray, L: np.ndarray, *, stages_cost: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """C_k and D P_{k+1} D + diag(bend), both (N, n, n, samples), from the last layer on."""
     N, n, samples = D.shape
     pairs = (A[:, :, :, None] * A[:, :, None, :]).reshape(N, n, n * n)  # A_ji A_jl

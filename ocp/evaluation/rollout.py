@@ -1,4 +1,4 @@
-"""Reference evaluation in NumPy: states, objective, costate, gradient, Hessian-vector product.
+"""Reference evaluation in NumPy: states, objective, costate, gradient, KKT residual.
 
 One layer of an explicit Runge-Kutta scheme with stages s = 1..S is the chain
 
@@ -62,7 +62,8 @@ def rollout(problem: Problem, controls: Controls, order: int = 0) -> Trajectory:
     """Evaluate all layers; `order` derivatives of the activation are kept at every stage."""
     E, e, _, _ = ends(problem, controls)
     x = problem.input_values @ E.T + e
-    states, stages = [x], []
+    states: list[np.ndarray] = [x]
+    stages: list[Stage] = []
     for k in range(problem.depth):
         x, of_layer = layer(problem, controls, k, x, order)
         states.append(x)
@@ -119,9 +120,7 @@ def gradient(
         stages = trajectory.stages[k * per_layer : (k + 1) * per_layer]
         adjoint = adjoint + layer_adjoint(problem, controls, stages, adjoint, grad)
         costate.append(adjoint)
-    if grad.lift_weight is not None:
-        grad.lift_weight[...] += adjoint.T @ problem.input_values
-        grad.lift_bias[...] += adjoint.sum(axis=0)
+    add_lift(grad, problem, adjoint)
     return flatten(grad), np.stack(costate[::-1])
 
 
@@ -152,7 +151,7 @@ def layer_adjoint(
     mu, total, a_next = np.zeros_like(adjoint), np.zeros_like(adjoint), 0.0
     for stage in reversed(stages):
         kappa = (h * stage.w) * adjoint + (h * a_next) * mu
-        if W is not None:
+        if W is not None and grad.W is not None:
             grad.W[k] += kappa.T @ stage.sigma[0]
             kappa = kappa @ W[k]
         zeta = kappa * stage.sigma[1]
@@ -189,103 +188,12 @@ def kkt_residual(
         adjoint = costate[k + 1] + layer_adjoint(problem, controls, stages, costate[k + 1], grad)
         if k:
             states.append(np.abs(adjoint - costate[k]).max())
-    if grad.lift_weight is not None:
-        grad.lift_weight[...] += adjoint.T @ problem.input_values
-        grad.lift_bias[...] += adjoint.sum(axis=0)
+    add_lift(grad, problem, adjoint)
     return {
         "dynamics": float(max(dynamics)),
         "states": float(max(states)),
         "controls": float(np.abs(flatten(grad)).max()),
     }
-
-
-def hessian_product(problem: Problem, controls: Controls, directions: np.ndarray) -> np.ndarray:
-    """Return the Hessian of J times m directions, (m, d) -> (m, d): tangent of the gradient code.
-
-    Memory grows as m N n_d n times a small factor; pass directions in chunks.
-    """
-    trajectory = rollout(problem, controls, order=2)
-    h, W = problem.h, controls.W
-    _, _, C, _ = ends(problem, controls)
-    d = unflatten(problem, directions)
-    dC = d.readout_weight
-    # forward: tangents of the stage points, (m, n_d, n)
-    m, n_d, n = len(directions), problem.n_samples, problem.width
-    dx = np.zeros((m, n_d, n), dtype=np.result_type(directions, controls.A))
-    if d.lift_weight is not None:
-        dx = dx + problem.input_values @ d.lift_weight.mT + d.lift_bias[:, None, :]
-    tangents = []
-    dstep, dK = np.zeros_like(dx), np.zeros_like(dx)
-    for index, stage in enumerate(trajectory.stages):
-        k = stage.k
-        if stage.a == 0.0:
-            dstep, dK = np.zeros_like(dx), np.zeros_like(dx)
-        dX = dx + (h * stage.a) * dK
-        dv = dX @ controls.A[k].T + stage.X @ d.A[:, k].mT + d.b[:, k, None, :]
-        dsigma = stage.sigma[1] * dv
-        dK = dsigma if W is None else dsigma @ W[k].T + stage.sigma[0] @ d.W[:, k].mT
-        dstep = dstep + stage.w * dK
-        tangents.append((dX, dv, dsigma))
-        last = index + 1 == len(trajectory.stages) or trajectory.stages[index + 1].a == 0.0
-        if last:
-            dx = dx + h * dstep
-    # backward: the adjoint and its tangent together
-    out = unflatten(problem, np.zeros((m, problem.n_decision), dtype=dx.dtype))
-    p_minus_q, dp = _residual_tangent(problem, controls, d, trajectory.X[-1], dx)
-    adjoint = problem.gamma * p_minus_q @ C
-    dadjoint = problem.gamma * dp @ C
-    if dC is not None:
-        dadjoint = dadjoint + problem.gamma * p_minus_q @ dC
-    _add_readout_tangent(out, problem.gamma, p_minus_q, dp, trajectory.X[-1], dx)
-    mu_sum, mu_next = np.zeros_like(adjoint), np.zeros_like(adjoint)
-    dmu_sum, dmu_next = np.zeros_like(dx), np.zeros_like(dx)
-    a_next = 0.0
-    for stage, (dX, dv, dsigma) in zip(reversed(trajectory.stages), tangents[::-1], strict=True):
-        k, hw = stage.k, h * stage.w
-        kappa = hw * adjoint + (h * a_next) * mu_next
-        dkappa = hw * dadjoint + (h * a_next) * dmu_next
-        if W is not None:
-            out.W[:, k] += dkappa.mT @ stage.sigma[0] + kappa.T @ dsigma
-            dkappa = dkappa @ W[k] + kappa @ d.W[:, k]
-            kappa = kappa @ W[k]
-        zeta = kappa * stage.sigma[1]
-        dzeta = dkappa * stage.sigma[1] + (kappa * stage.sigma[2]) * dv
-        out.A[:, k] += dzeta.mT @ stage.X + zeta.T @ dX
-        out.b[:, k] += dzeta.sum(axis=1)
-        mu = zeta @ controls.A[k]
-        dmu = dzeta @ controls.A[k] + zeta @ d.A[:, k]
-        if problem.beta:
-            p_minus_q, dp = _residual_tangent(problem, controls, d, stage.X, dX)
-            mu = mu + hw * (p_minus_q @ C)
-            dmu = dmu + hw * (dp @ C)
-            if dC is not None:
-                dmu = dmu + hw * (p_minus_q @ dC)
-            _add_readout_tangent(out, hw, p_minus_q, dp, stage.X, dX)
-        mu_sum, mu_next = mu_sum + mu, mu
-        dmu_sum, dmu_next, a_next = dmu_sum + dmu, dmu, stage.a
-        if stage.a == 0.0:
-            adjoint, dadjoint = adjoint + mu_sum, dadjoint + dmu_sum
-            mu_sum, mu_next = np.zeros_like(adjoint), np.zeros_like(adjoint)
-            dmu_sum, dmu_next, a_next = np.zeros_like(dx), np.zeros_like(dx), 0.0
-    if out.lift_weight is not None:
-        out.lift_weight[...] += dadjoint.mT @ problem.input_values
-        out.lift_bias[...] += dadjoint.sum(axis=1)
-    product = np.concatenate([flatten(_row(out, i))[None] for i in range(m)])
-    return product + penalty_weights(problem) * directions
-
-
-def reduced_hessian(problem: Problem, controls: Controls, chunk: int = 64) -> np.ndarray:
-    """Return the dense Hessian of J(u), (d, d), column by column from Hessian-vector products.
-
-    Equal to the reduced Hessian Z'WZ of the full problem at feasible states with the adjoint
-    multipliers: the state Jacobian is unit block lower triangular, so u is a global chart.
-    """
-    d = problem.n_decision
-    H = np.empty((d, d), dtype=controls.A.dtype)
-    for start in range(0, d, chunk):
-        stop = min(start + chunk, d)
-        H[start:stop] = hessian_product(problem, controls, np.eye(d)[start:stop])
-    return H
 
 
 def _layer_squares(controls: Controls) -> np.ndarray:
@@ -322,29 +230,14 @@ def _residual(problem: Problem, controls: Controls, X: np.ndarray) -> np.ndarray
     return (p - problem.soft_targets) / problem.n_samples
 
 
-def _residual_tangent(problem, controls, d: Controls, X, dX):
-    """The residual and its tangent in m directions, (n_d, n_c) and (m, n_d, n_c)."""
-    _, _, C, _ = ends(problem, controls)
-    dz = dX @ C.T
-    if d.readout_weight is not None:
-        dz = dz + X @ d.readout_weight.mT + d.readout_bias[:, None, :]
-    p = loss.softmax(logits(problem, controls, X))
-    dp = p * (dz - (p * dz).sum(axis=-1, keepdims=True)) / problem.n_samples
-    return (p - problem.soft_targets) / problem.n_samples, dp
+def add_lift(grad: Controls, problem: Problem, adjoint: np.ndarray) -> None:
+    """Add the part of a trained lift; adjoint: of x_0, (n_d, n), or m tangents of it."""
+    if grad.lift_weight is not None and grad.lift_bias is not None:
+        grad.lift_weight[...] += adjoint.mT @ problem.input_values
+        grad.lift_bias[...] += adjoint.sum(axis=-2)
 
 
 def _add_readout(grad: Controls, weight: float, p_minus_q: np.ndarray, X: np.ndarray) -> None:
-    if grad.readout_weight is not None:
+    if grad.readout_weight is not None and grad.readout_bias is not None:
         grad.readout_weight[...] += weight * (p_minus_q.T @ X)
         grad.readout_bias[...] += weight * p_minus_q.sum(axis=0)
-
-
-def _add_readout_tangent(out: Controls, weight: float, p_minus_q, dp, X, dX) -> None:
-    if out.readout_weight is not None:
-        out.readout_weight[...] += weight * (dp.mT @ X + p_minus_q.T @ dX)
-        out.readout_bias[...] += weight * dp.sum(axis=1)
-
-
-def _row(controls: Controls, i: int) -> Controls:
-    parts = {name: getattr(controls, name) for name in Controls.__slots__}
-    return Controls(**{k: None if v is None else v[i] for k, v in parts.items()})

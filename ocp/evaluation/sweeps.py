@@ -146,10 +146,11 @@ def backward(constants: Constants, sweep: Forward) -> Backward:
     kappa = np.empty_like(sweep.v)
     zeta = kappa if W is None else np.empty_like(kappa)
     for k in range(N - 1, -1, -1):
-        mu = mu_sum = None
+        mu: np.ndarray | None = None
+        mu_sum: np.ndarray | None = None
         for s in range(S - 1, -1, -1):
             kappa_s = (h * constants.quadrature[s]) * adjoint
-            if s + 1 < S:
+            if mu is not None:  # a later stage starts from this one's slope
                 kappa_s += (h * constants.nodes[s + 1]) * mu
             kappa[s, k] = kappa_s
             if W is not None:

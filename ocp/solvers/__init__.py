@@ -28,7 +28,7 @@ def by_name(
 
     max_seconds : fatrop has no limit on time
     options : further options in the solver's own words: IPOPT's and fatrop's names, or the fields
-        of `ocp.structured.StructuredOptions`
+        of `ocp.solvers.structured.StructuredOptions`
     costate : warm start of IPOPT's multipliers, (N+1, n_d, n); the others have none
 
     Raises
@@ -60,3 +60,8 @@ def by_name(
         return method.solve(problem, start, options=chosen, report=report, **extra)
 
     return solve
+
+
+def as_solver(solver: str | Solver) -> Solver:
+    """Return the solver called so, with its default options; a callable is returned as it is."""
+    return by_name(solver) if isinstance(solver, str) else solver

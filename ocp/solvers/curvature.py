@@ -21,7 +21,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 
 from ..controls import Controls
 from ..evaluation.assembly import assembled_hessian
-from ..evaluation.rollout import hessian_product, reduced_hessian
+from ..evaluation.hessian_products import hessian_product, reduced_hessian
 from ..problem import Problem
 from .trust_region import factorise, solve_with
 
@@ -64,9 +64,9 @@ def by_factorisation(problem: Problem, controls: Controls) -> Curvature:
         return _from_eigenvalues(H, difference)
     norm = float(np.abs(H).sum(axis=1).max())  # >= |H|_2
     band = 10 * d * np.finfo(float).eps * norm + difference
-    if factorise(H, -band) is None:
-        return _from_eigenvalues(H, difference)
     L = factorise(H, 0.0)
+    if L is None or factorise(H, -band) is None:
+        return _from_eigenvalues(H, difference)
     inverse = LinearOperator((d, d), matvec=lambda v: solve_with(L, v), dtype=float)
     start = np.random.default_rng(0).standard_normal(d)
     _, vectors = eigsh(inverse, k=1, which="LA", v0=start)

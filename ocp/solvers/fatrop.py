@@ -2,7 +2,7 @@
 
 fatrop factorises stage by stage (a Riccati recursion), which pays when a stage is small.  Here
 all samples share the controls, so the state of a stage is the states of all samples, n n_d
-numbers, and the recursion is dense in them; `ocp.structured` exploits what fatrop cannot see.
+numbers, and the recursion is dense in them; the structured solver exploits what fatrop cannot see.
 
 The structure is declared (`structure_detection="manual"`, rows x_{k+1} - F), never detected.
 Only problems whose ends are fixed: a trained lift or readout couples all stages.

@@ -107,7 +107,7 @@ def solve(
     single = options.transcription == "single"
     transcription = single_shooting(problem) if single else multiple_shooting(problem)
     packing = transcription.packing
-    monitor = _Monitor(problem, transcription, report, begun)
+    monitor = _Monitor(problem, transcription, start, report, begun)
     solver = _solver(transcription, options, monitor)
     X = rollout(problem, start).X
     arguments: dict[str, object] = {"x0": packing.pack(start, X)}
@@ -152,7 +152,7 @@ def solve(
     )
 
 
-def _solver(transcription: Transcription, options: IpoptOptions, monitor) -> ca.Function:
+def _solver(transcription: Transcription, options: IpoptOptions, monitor: _Monitor) -> ca.Function:
     inner = {
         **DEFAULT_OPTIONS,
         "tol": options.tolerance / 100,
@@ -187,11 +187,16 @@ class _Monitor:
     """Watches the iterates: live progress, Ctrl-C, and the best rolled-out iterate so far."""
 
     def __init__(
-        self, problem: Problem, transcription: Transcription, report: Report, begun: float
+        self,
+        problem: Problem,
+        transcription: Transcription,
+        start: Controls,
+        report: Report,
+        begun: float,
     ) -> None:
         self.problem, self.packing, self.report = problem, transcription.packing, report
         self.begun, self.iteration, self.interrupted = begun, 0, False
-        self.best_objective, self.best = np.inf, None
+        self.best_objective, self.best = np.inf, start
         self.seconds: list[float] = []
         self.callback = _Callback(self, transcription)
 
@@ -200,7 +205,7 @@ class _Monitor:
         controls, _ = self.packing.unpack(w)
         with np.errstate(over="ignore", invalid="ignore"):
             J = float(objective(self.problem, controls))
-        if self.best_objective > J or self.best is None:
+        if self.best_objective > J:
             self.best_objective, self.best = J, controls
         self.seconds.append(time.perf_counter() - self.begun)
         self.report(

@@ -11,13 +11,14 @@ optimization", SIAM J. Numer. Anal. 20, 1983.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from ..controls import Controls
-from ..evaluation.rollout import hessian_product
+from ..evaluation.hessian_products import hessian_product
 from ..problem import Problem
 from .trust_region import Step
 
@@ -80,7 +81,7 @@ class Products:
 
 
 def truncated_conjugate_gradients(
-    product, g: np.ndarray, radius: float, tolerance: float
+    product: Callable[[np.ndarray], np.ndarray], g: np.ndarray, radius: float, tolerance: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return s in the ball and H s, with |H s + g| <= tolerance unless the ball or a direction
     of negative curvature ended the iteration.

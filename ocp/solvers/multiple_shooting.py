@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import casadi as ca
 import numpy as np
 
-from ..controls import Controls, flatten, unflatten
+from ..controls import Controls, unflatten
 from ..problem import SCHEMES, Problem
 
 
@@ -147,10 +148,6 @@ class Packing:
             start = stop
         return Controls(**parts), X
 
-    def to_flat(self, w: np.ndarray) -> np.ndarray:
-        """Return the toolkit's flat vector of controls, (d,), e.g. of a gradient."""
-        return flatten(self.unpack(w)[0])
-
     def order(self) -> np.ndarray:
         """Return for each entry of the toolkit's flat vector its place in the program's, (d,)."""
         d = self.problem.n_decision
@@ -245,8 +242,18 @@ def _terminal(problem: Problem) -> ca.Function:
     return ca.Function("terminal", [x, q, *inputs], [cost])
 
 
-def _mapped(function, problem, x, u, q, ends):
-    """Apply a one-sample function to all samples; the controls are the same for each."""
+def _mapped(
+    function: ca.Function,
+    problem: Problem,
+    x: ca.MX,
+    u: ca.MX | None,
+    q: np.ndarray,
+    ends: list[ca.MX],
+) -> Any:
+    """Apply a one-sample function to all samples; the controls are the same for each.
+
+    Returns what the function returns, a matrix or a tuple of them, a column a sample.
+    """
     n_d = problem.n_samples
     arguments = [x] if u is None else [x, ca.repmat(u, 1, n_d)]
     arguments.append(q)

@@ -12,6 +12,7 @@ reduced Hessian decides.  Reference: Nocedal and Wright, Numerical Optimization,
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -54,8 +55,10 @@ class Optimality:
 
     def fields_of_report(self) -> dict:
         """Return what a SolveReport says of the point; the status is the caller's to set."""
-        names = ("objective", "grad_inf_norm", "min_curvature", "curvature_band")
-        names += ("newton_distance", "witness", "witness_decrease", "message")
+        names = (
+            *("objective", "grad_inf_norm", "min_curvature", "curvature_band"),
+            *("newton_distance", "witness", "witness_decrease", "message"),
+        )
         return {name: getattr(self, name) for name in names} | {"n_kinks": self.kinks.count}
 
 
@@ -68,50 +71,50 @@ def assess(
     """Decide what the controls are; see the module's table.
 
     tolerance : on the largest absolute entry of dJ/du, unscaled
-    curvature : how the least eigenvalue and its band are found, one of `ocp.curvature`
+    curvature : how the least eigenvalue and its band are found, one of `ocp.solvers.curvature`
     """
     trajectory = rollout(problem, controls, order=2)
     J = float(objective(problem, controls, trajectory))
     g, costate = gradient(problem, controls, trajectory)
     residual = float(np.abs(g).max())
     kinks = find_kinks(problem, trajectory)
-    facts = {
-        "objective": J,
-        "grad_inf_norm": residual,
-        "costate": costate,
-        "states": trajectory.X,
-        "kinks": kinks,
-    }
+    known = functools.partial(
+        Optimality,
+        objective=J,
+        grad_inf_norm=residual,
+        costate=costate,
+        states=trajectory.X,
+        kinks=kinks,
+    )
     if not (np.isfinite(J) and np.isfinite(residual)):
-        return Optimality(status=Status.DIVERGED, **facts)
+        return known(status=Status.DIVERGED)
     if kinks.count and problem.activation in activations.KINKED:
-        return Optimality(
+        return known(
             status=Status.NONSMOOTH,
             message=f"{kinks.count} pre-activations on kinks, first at {kinks.where}",
-            **facts,
         )
     if residual > tolerance:
-        return Optimality(status=Status.NOT_STATIONARY, **facts)
+        return known(status=Status.NOT_STATIONARY)
     found = curvature(problem, controls)
-    facts |= {"min_curvature": found.least, "curvature_band": found.band}
+    known = functools.partial(known, min_curvature=found.least, curvature_band=found.band)
     if kinks.count:
         message = f"{kinks.count} pre-activations where softsign'' jumps, first at {kinks.where}"
-        return Optimality(status=Status.NONSMOOTH, message=message, **facts)
+        return known(status=Status.NONSMOOTH, message=message)
     if found.least < -found.band:
         witness, decrease = descend(problem, controls, found.vector, J)
         status = Status.SADDLE if decrease > 0 else Status.DEGENERATE
-        return Optimality(status=status, witness=witness, witness_decrease=decrease, **facts)
+        return known(status=status, witness=witness, witness_decrease=decrease)
     if not found.least > found.band:
-        return Optimality(status=Status.DEGENERATE, **facts)
+        return known(status=Status.DEGENERATE)
     step = -found.solve(g)
-    facts["newton_distance"] = float(np.abs(step).max())
+    known = functools.partial(known, newton_distance=float(np.abs(step).max()))
     moved = unflatten(problem, flatten(controls) + step)
     after, _ = gradient(problem, moved)
     found = curvature(problem, moved)
     if not (np.abs(after).max() <= tolerance and found.least > found.band):
         message = "the conditions do not hold any more after one Newton step"
-        return Optimality(status=Status.DEGENERATE, message=message, **facts)
-    return Optimality(status=Status.SOLVED, **facts)
+        return known(status=Status.DEGENERATE, message=message)
+    return known(status=Status.SOLVED)
 
 
 def descend(
@@ -122,7 +125,7 @@ def descend(
     Steps t = 1, 1/2, 1/4, ... in both signs; (direction, 0.0) if none lowers J beyond rounding.
     """
     u = flatten(controls)
-    rounding = 100 * np.finfo(float).eps * max(1.0, abs(J))
+    rounding = 100 * float(np.finfo(float).eps) * max(1.0, abs(J))
     best, signed = rounding, direction
     for t in 0.5 ** np.arange(0, 24):
         for sign in (1.0, -1.0):

@@ -9,6 +9,7 @@ import importlib.metadata
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -137,7 +138,7 @@ class Solution:
             )
         return self
 
-    def to_file(self, **changes: object) -> TrainingFile:
+    def to_file(self, **changes: Any) -> TrainingFile:
         """Return the training file of this solution, costate included."""
         report = self.report
         origin = {
@@ -179,7 +180,7 @@ def _version(distribution: str) -> str:
         return "not installed"
 
 
-def _finite(value: object) -> object:
+def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _finite(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

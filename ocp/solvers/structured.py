@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -138,7 +139,9 @@ def solve(
     )
 
 
-def _iterate(problem: Problem, u, options: StructuredOptions, report: Report, begun) -> _Outcome:
+def _iterate(
+    problem: Problem, u: np.ndarray, options: StructuredOptions, report: Report, begun: float
+) -> _Outcome:
     """The trust-region iteration; Ctrl-C ends it at the best iterate, which is the last one."""
     trace: list[Iteration] = []
     try:
@@ -146,7 +149,7 @@ def _iterate(problem: Problem, u, options: StructuredOptions, report: Report, be
             u = state.u
             seconds = time.perf_counter() - begun
             if state.step is not None:
-                trace.append(_line(problem, len(trace), state, seconds))
+                trace.append(_line(problem, len(trace), state, state.step, seconds))
                 report(
                     Progress(
                         depth=problem.depth,
@@ -179,7 +182,7 @@ class _State:
     reason: Status | None = None
 
 
-def _iterates(problem: Problem, u: np.ndarray, options: StructuredOptions):
+def _iterates(problem: Problem, u: np.ndarray, options: StructuredOptions) -> Iterator[_State]:
     """Yield the accepted iterates; the last one says that it has `ended`."""
     constants = prepare(problem)
     sweep = forward(constants, u)
@@ -189,24 +192,29 @@ def _iterates(problem: Problem, u: np.ndarray, options: StructuredOptions):
         )
         return
     adjoint = backward(constants, sweep)
-    radius, shift, step = options.initial_radius, 0.0, None
+    step: trust_region.Step | None = None  # that led to u
+    # the multiplier of |s| <= radius changes little from step to step: the last one is the guess
+    radius, shift = options.initial_radius, 0.0
     while True:
-        g = adjoint.gradient
-        residual = float(np.abs(g).max())
+        residual = float(np.abs(adjoint.gradient).max())
         model = _model(constants, sweep, adjoint, options)
+        # A small gradient is no reason to stop at a saddle: there the model has a descent
+        # direction of second order, and its step leaves.
         if residual <= options.tolerance and model.convex():
             yield _State(u=u, sweep=sweep, residual=residual, step=step, ended=True)
             return
         yield _State(u=u, sweep=sweep, residual=residual, step=step)
         taken, widened = None, False
         while taken is None:
-            step = model.step(radius, shift)
-            trial = forward(constants, u + step.s)
+            tried = model.step(radius, shift)
+            trial = forward(constants, u + tried.s)
             actual = sweep.objective - trial.objective
             noise = ROUNDING * max(1.0, abs(sweep.objective))
-            if step.predicted <= noise:
+            if tried.predicted <= noise:
+                # the ratio of actual to predicted would compare rounding errors, and shrinking
+                # the radius on its word would never end: the gradient decides
                 taken = _by_gradient(constants, trial, residual, actual, noise)
-                if taken is None and not widened and step.boundary:
+                if taken is None and not widened and tried.boundary:
                     # the radius, not the model, made the step short: offer a Newton step, once
                     radius, shift, widened = options.initial_radius, 0.0, True
                     continue
@@ -221,21 +229,23 @@ def _iterates(problem: Problem, u: np.ndarray, options: StructuredOptions):
                     )
                     return
                 break
-            ratio = actual / step.predicted
-            if ratio > options.accept:
+            ratio = actual / tried.predicted
+            if ratio > options.accept:  # False where J is not finite
                 taken = backward(constants, trial)
             else:
-                radius, shift = _smaller(radius, step, ratio), 2.0 * step.shift
-        if step.predicted > noise:
-            shift = step.shift
+                radius, shift = _smaller(radius, tried, ratio), 2.0 * tried.shift
+        if tried.predicted > noise:  # else the radius has nothing to learn from this step
+            shift = tried.shift
             if ratio < options.shrink_below:
-                radius = 0.5 * step.length
-            elif ratio > options.expand_above and step.boundary:
+                radius = 0.5 * tried.length
+            elif ratio > options.expand_above and tried.boundary:
                 radius, shift = options.expand * radius, shift / options.expand
-        u, sweep, adjoint = u + step.s, trial, taken
+        u, sweep, adjoint, step = u + tried.s, trial, taken, tried
 
 
-def _by_gradient(constants: Constants, trial: Forward, residual, actual, noise) -> Backward | None:
+def _by_gradient(
+    constants: Constants, trial: Forward, residual: float, actual: float, noise: float
+) -> Backward | None:
     """Judge a step whose decrease drowns in rounding by the gradient it leads to."""
     if not actual >= -10 * noise:
         return None
@@ -264,25 +274,30 @@ class _Dense:
         return trust_region.factorise(self.H, -band) is not None
 
 
-def _model(constants: Constants, sweep: Forward, adjoint: Backward, options: StructuredOptions):
+def _model(
+    constants: Constants, sweep: Forward, adjoint: Backward, options: StructuredOptions
+) -> _Dense | krylov.Products:
     if constants.problem.n_decision <= options.dense_limit:
         return _Dense(H=hessian(constants, sweep, adjoint), g=adjoint.gradient)
     return krylov.Products(problem=constants.problem, controls=sweep.controls, g=adjoint.gradient)
 
 
-def _line(problem: Problem, index: int, state: _State, seconds: float) -> Iteration:
+def _line(
+    problem: Problem, index: int, state: _State, step: trust_region.Step, seconds: float
+) -> Iteration:
     return Iteration(
         depth=problem.depth,
         iteration=index + 1,
         objective=state.sweep.objective,
         primal_infeasibility=0.0,
         dual_infeasibility=state.residual,
-        regularisation=state.step.shift,
-        step_length=state.step.length,
+        regularisation=step.shift,
+        step_length=step.length,
         seconds=seconds,
     )
 
 
 def _positive(value: object) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and bool(np.isfinite(value)) and value > 0
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return bool(np.isfinite(value)) and value > 0

@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.linalg
 from scipy.linalg import blas, lapack
 
 #: accepted relative difference of |s| from the radius on the boundary
@@ -103,7 +104,10 @@ def step(H: np.ndarray, g: np.ndarray, radius: float, guess: float = 0.0) -> Ste
         if high - low <= 1e-14 * high:
             break
     if L is None:  # the last shift failed; the upper end of the interval does not
-        s = -solve_with(factorise(H, high + np.finfo(float).eps * len(H) * high), g)
+        L = factorise(H, high + np.finfo(float).eps * len(H) * high)
+        if L is None:
+            raise scipy.linalg.LinAlgError("no shift makes the Hessian positive definite")
+        s = -solve_with(L, g)
         length = float(blas.dnrm2(s))
     return _done(H, g, s * min(1.0, radius / max(length, radius)), shift, True)
 
@@ -131,7 +135,7 @@ def _lowest(L: np.ndarray, iterations: int = 3) -> tuple[np.ndarray, float]:
     return z, float(Rz @ Rz)
 
 
-def _done(H, g, s, shift: float, boundary: bool) -> Step:
+def _done(H: np.ndarray, g: np.ndarray, s: np.ndarray, shift: float, boundary: bool) -> Step:
     predicted = -float(g @ s + 0.5 * (s @ (H @ s)))
     return Step(
         s=s, shift=shift, predicted=predicted, length=float(blas.dnrm2(s)), boundary=boundary

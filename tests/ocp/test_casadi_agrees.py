@@ -11,7 +11,8 @@ from problems import random_problem
 
 from ocp import activations
 from ocp.controls import flatten, random_start
-from ocp.evaluation.rollout import gradient, objective, reduced_hessian, rollout
+from ocp.evaluation.hessian_products import reduced_hessian
+from ocp.evaluation.rollout import gradient, objective, rollout
 from ocp.problem import SCHEMES
 from ocp.solvers.multiple_shooting import multiple_shooting, single_shooting
 

@@ -1,4 +1,4 @@
-"""Depth growth, insertion, smoothing; depth used and entry layer."""
+"""Depth growth; depth used and entry layer."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ import pytest
 from problems import blobs, spirals
 
 from ocp.continuation import growth
-from ocp.continuation.growth import GrowthOptions, default_depths, extend, grow, smoothed_relu
+from ocp.continuation.growth import GrowthOptions, default_depths, extend, grow
 from ocp.controls import Controls, flatten, near_zero, random_start
 from ocp.evaluation.depth import (
     cropped_objective,
@@ -25,7 +25,6 @@ from ocp.solvers import by_name
 from ocp.solvers.solution import Status
 
 SOLVER = by_name("ipopt", max_iterations=300)
-STRUCTURED = by_name("structured", max_iterations=300)
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +60,13 @@ def test_growth_from_a_given_start_keeps_its_layers():
     assert 0 < np.abs(seen[0].A[3:]).max() < 0.1
 
 
-def test_layers_are_appended_or_inserted():
+def test_layers_are_appended():
     problem = spirals(6, depth=5)
     rng = np.random.default_rng(0)
     short = random_start(problem.with_(depth=3), rng)
-    longer = extend(problem, short, rng, 1e-2, insert_at=1)
-    assert np.array_equal(longer.A[0], short.A[0])
-    assert np.array_equal(longer.A[3:], short.A[1:])
+    longer = extend(problem, short, rng, 1e-2)
+    assert longer.depth == 5 and np.array_equal(longer.A[:3], short.A)
+    assert extend(problem, longer, rng, 1e-2) is longer
     with pytest.raises(ValueError, match="wanted at most 2"):
         extend(problem.with_(depth=2), short, rng, 1e-2)
 
@@ -185,61 +184,6 @@ def test_an_idle_extension_is_judged_at_its_own_depth():
     gradient_norm = np.abs(gradient(problem, deep.controls)[0]).max()
     assert gradient_norm > 1e-6
     assert deep.status is Status.NOT_STATIONARY
-
-
-def test_the_smoothed_path_approaches_relu_and_never_claims_it_solved():
-    problem = blobs(2, 6, depth=3, activation="relu", r=1e-2)
-    *path, last = smoothed_relu(problem, SOLVER, options=GrowthOptions(depths=(3,)))
-    assert [s.problem.sharpness for s in path] == [10.0, 100.0, 1000.0]
-    assert all(s.problem.activation == "softplus" for s in path)
-    assert path[0].status is Status.SOLVED
-    assert last.problem.activation == "relu"
-    assert last.status in (Status.NONSMOOTH, Status.NOT_STATIONARY)
-    # softplus of sharpness k is within log 2 / k of relu
-    gaps = [abs(objective(problem, s.controls) - s.report.objective) for s in path]
-    assert gaps[2] < gaps[0]
-    assert gaps[2] < 5e-3
-    with pytest.raises(ValueError, match="wanted 'relu'"):
-        smoothed_relu(blobs(), SOLVER)
-    with pytest.raises(ValueError, match=r"ratio is 1\.0; wanted a number above 1"):
-        smoothed_relu(problem, SOLVER, ratio=1.0)
-
-
-@pytest.mark.parametrize("path_depth", [None, 2])
-def test_an_interrupt_ends_the_smoothed_path(path_depth):
-    problem, seen = blobs(2, 6, depth=3, activation="relu", r=1e-2), []
-
-    def interrupted_past_ten(statement, start, tolerance, report):
-        seen.append(statement.sharpness)
-        solution = SOLVER(statement, start, tolerance, report)
-        if statement.sharpness == 10.0:
-            return solution
-        record = dataclasses.replace(solution.report, status=Status.INTERRUPTED)
-        return dataclasses.replace(solution, report=record)
-
-    *path, last = smoothed_relu(problem, interrupted_past_ten, path_depth=path_depth)
-    assert sum(k > 10 for k in seen) == 1  # nothing was solved after Ctrl-C
-    assert len(path) == 2 and last.status is Status.INTERRUPTED
-    assert last.problem.activation == "relu" and last.controls.depth == 3
-
-
-def test_the_smoothed_path_takes_small_steps_and_may_be_grown():
-    seen = []
-
-    def solver(problem, start, tolerance, report):
-        seen.append((problem.depth, problem.sharpness))
-        return STRUCTURED(problem, start, tolerance, report)
-
-    problem = blobs(2, 6, depth=6, activation="relu", r=1e-2)
-    *path, last = smoothed_relu(problem, solver, sharpness=(10.0, 100.0), path_depth=3, ratio=2.0)
-    assert [s.problem.sharpness for s in path] == [10.0, 100.0]
-    assert all(s.problem.depth == 6 for s in (*path, last))
-    shallow = [k for depth, k in seen if depth == 3]
-    assert len(set(shallow)) == 5  # 10 and four steps of 10^(1/4) < 2
-    assert max(np.diff(np.log(sorted(set(shallow))))) <= np.log(2.0)
-    assert {k for depth, k in seen if depth == 6} == {10.0, 100.0}
-    assert path[0].status is Status.SOLVED
-    assert last.status in (Status.NONSMOOTH, Status.NOT_STATIONARY)
 
 
 def test_a_solved_deep_network_idles_and_its_depth_is_found(grown):

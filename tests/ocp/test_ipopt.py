@@ -12,7 +12,8 @@ from problems import blobs, circles, spirals
 
 from ocp.continuation.growth import escape
 from ocp.controls import flatten, random_start, unflatten, zeros
-from ocp.evaluation.rollout import gradient, objective, reduced_hessian
+from ocp.evaluation.hessian_products import reduced_hessian
+from ocp.evaluation.rollout import gradient, objective
 from ocp.solvers import by_name, ipopt
 from ocp.solvers.ipopt import RETURN_STRINGS, IpoptOptions
 from ocp.solvers.multiple_shooting import multiple_shooting

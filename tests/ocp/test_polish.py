@@ -5,7 +5,7 @@ import pytest
 from problems import blobs, circles, spirals
 
 from ocp.controls import flatten, random_start, unflatten, zeros
-from ocp.evaluation.rollout import reduced_hessian
+from ocp.evaluation.hessian_products import reduced_hessian
 from ocp.solvers.curvature import by_eigenvalues
 from ocp.solvers.ipopt import IpoptOptions, solve
 from ocp.solvers.newton import polish, polished

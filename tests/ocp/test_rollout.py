@@ -9,14 +9,13 @@ from problems import blobs, random_problem, spirals
 from ocp import activations, loss
 from ocp.controls import Controls, flatten, random_start, unflatten
 from ocp.evaluation.assembly import assembled_hessian
+from ocp.evaluation.hessian_products import hessian_product, reduced_hessian
 from ocp.evaluation.rollout import (
     data_cost,
     gradient,
-    hessian_product,
     kkt_residual,
     layer_costs,
     objective,
-    reduced_hessian,
     rollout,
 )
 from ocp.problem import BLOCKS, SCHEMES

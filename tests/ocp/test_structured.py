@@ -10,6 +10,7 @@ import pytest
 from ocp import datasets
 from ocp.controls import flatten, random_start, unflatten, zeros
 from ocp.evaluation import assembly, assembly_euler, rollout, sweeps
+from ocp.evaluation.hessian_products import reduced_hessian
 from ocp.problem import BLOCKS, SCHEMES, Problem
 from ocp.solvers import krylov, structured, trust_region
 from ocp.solvers.curvature import by_eigenvalues, by_factorisation
@@ -50,7 +51,7 @@ def test_sweeps_and_assembly_equal_the_reference(scheme, block, beta, ends):
         np.testing.assert_allclose(
             adjoint.gradient, reference, atol=1e-13 * (1 + abs(reference).max())
         )
-        H, products = assembly.assembled_hessian(problem, u), rollout.reduced_hessian(problem, u)
+        H, products = assembly.assembled_hessian(problem, u), reduced_hessian(problem, u)
         np.testing.assert_allclose(H, products, atol=1e-12 * (1 + abs(products).max()))
         assert np.array_equal(H, H.T)
 
@@ -64,7 +65,7 @@ def test_assembly_in_chunks_of_samples_and_at_every_depth(depth, monkeypatch):
     monkeypatch.setattr(assembly, "CHUNK_DOUBLES", 1)
     chunked = assembly.assembled_hessian(problem, u)
     np.testing.assert_allclose(chunked, whole, atol=1e-13 * abs(whole).max())
-    np.testing.assert_allclose(whole, rollout.reduced_hessian(problem, u), atol=1e-12)
+    np.testing.assert_allclose(whole, reduced_hessian(problem, u), atol=1e-12)
 
 
 @pytest.mark.parametrize("activation", ["tanh", "silu", "sigmoid"])
@@ -88,8 +89,8 @@ def test_assembly_notices_a_missing_term(monkeypatch):
     """The two routes disagree when one ingredient of the assembly is broken."""
     problem = problems.spirals()
     u = random_start(problem, np.random.default_rng(2))
-    honest = assembly._loss_hessians
-    monkeypatch.setattr(assembly, "_loss_hessians", lambda *a: 0.99 * honest(*a))
+    honest = assembly.loss_hessians
+    monkeypatch.setattr(assembly, "loss_hessians", lambda *a: 0.99 * honest(*a))
     facts = by_factorisation(problem, u)
     assert facts.band > 1e-4
     assert by_eigenvalues(problem, u).band > 1e-4
