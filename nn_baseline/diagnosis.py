@@ -87,7 +87,6 @@ def diagnose(
 @torch.no_grad()
 def _flat_layers(network: Network, inputs: Tensor, working: int) -> list[Finding]:
     """Name layers, of the first `working`, most of whose units have no slope on any sample."""
-    kinked = network.problem.activation in ("relu", "leaky_relu", "softplus", "gelu", "silu")
     stages = network.path(inputs).stages[:: len(network.weights)]
     shares = []
     for X, A, b in zip(stages, network.A, network.b, strict=True):
@@ -96,7 +95,7 @@ def _flat_layers(network: Network, inputs: Tensor, working: int) -> list[Finding
     if not flat:
         return []
     shown = ", ".join(str(k) for k in flat[:10]) + (" and more" if len(flat) > 10 else "")
-    kind = "dead" if kinked else "saturated"
+    kind = "saturated" if network.problem.sigma.bounded else "dead"
     return [
         Finding(
             name=f"{kind} layers",

@@ -126,20 +126,22 @@ class Problem:
         self._validate_ends(put)
 
     def _validate_activation(self, put: Put) -> None:
-        shiftable = self.activation in activations.SHIFTABLE
+        sigma = Activation(self.activation)
         if self.shifted is None:
-            put("shifted", shiftable)
+            put("shifted", sigma.shiftable)
         if not isinstance(self.shifted, bool):
             raise ValueError(f"shifted is {self.shifted!r}; wanted true or false")
-        if self.shifted and not shiftable:
+        if self.shifted and not sigma.shiftable:
+            known = [name for name in activations.NAMES if Activation(name).shiftable]
             raise ValueError(
                 f"shifted is true for activation {self.activation!r};"
-                f" wanted one of {', '.join(activations.SHIFTABLE)} (others are 0 at 0 already)"
+                f" wanted one of {', '.join(known)} (others are 0 at 0 already)"
             )
-        if self.sharpness != 1.0 and self.activation != "softplus":
+        if self.sharpness != 1.0 and not sigma.has_sharpness:
+            known = [name for name in activations.NAMES if Activation(name).has_sharpness]
             raise ValueError(
                 f"sharpness is {self.sharpness} for activation {self.activation!r};"
-                " wanted 1 (only softplus has a sharpness)"
+                f" wanted 1 (only {', '.join(known)} has a sharpness)"
             )
 
     def _validate_trained(self, put: Put) -> None:

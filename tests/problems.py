@@ -5,7 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from ocp import datasets
+from ocp.activations import NAMES, Activation
 from ocp.problem import Problem
+
+#: activations that complex steps and CasADi's derivatives follow everywhere
+SMOOTH = tuple(name for name in NAMES if Activation(name).smooth)
 
 
 def spirals(points_per_class: int = 12, **changes) -> Problem:
@@ -34,6 +38,7 @@ def random_problem(rng: np.random.Generator, scheme: str, activation: str) -> Pr
     readout = rng.standard_normal((n_classes, n)) * 10.0 ** rng.uniform(-1, 3)
     ends = rng.integers(4)
     trained = ("layers",) + (("lift",) if ends & 1 else ()) + (("readout",) if ends & 2 else ())
+    sigma = Activation(activation)
     return Problem(
         inputs=rng.standard_normal((n_d, n_in)),
         labels=np.concatenate([[0, 1], rng.integers(0, n_classes, n_d - 2)]),
@@ -44,8 +49,8 @@ def random_problem(rng: np.random.Generator, scheme: str, activation: str) -> Pr
         scheme=scheme,
         block="double" if rng.integers(2) else "single",
         activation=activation,
-        shifted=bool(rng.integers(2)) if activation in ("sigmoid", "softplus") else None,
-        sharpness=float(rng.uniform(0.5, 20)) if activation == "softplus" else 1.0,
+        shifted=bool(rng.integers(2)) if sigma.shiftable else None,
+        sharpness=float(rng.uniform(0.5, 20)) if sigma.has_sharpness else 1.0,
         p_d=1.0 if rng.integers(8) == 0 else float(rng.uniform(1 / n_classes + 0.01, 0.999)),
         r=10.0 ** rng.uniform(-4, 0),
         gamma=float(rng.uniform(0.1, 2)),

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import activations
 from ..controls import Controls, flatten, unflatten
 from ..evaluation.rollout import Trajectory, gradient, objective, rollout
 from ..problem import Problem
@@ -88,7 +87,7 @@ def assess(
     )
     if not (np.isfinite(J) and np.isfinite(residual)):
         return known(status=Status.DIVERGED)
-    if kinks.count and problem.activation in activations.KINKED:
+    if kinks.count and problem.sigma.kink == 1:
         return known(
             status=Status.NONSMOOTH,
             message=f"{kinks.count} pre-activations on kinks, first at {kinks.where}",
@@ -98,7 +97,8 @@ def assess(
     found = curvature(problem, controls)
     known = functools.partial(known, min_curvature=found.least, curvature_band=found.band)
     if kinks.count:
-        message = f"{kinks.count} pre-activations where softsign'' jumps, first at {kinks.where}"
+        jumps = f"pre-activations where {problem.activation}'' jumps"
+        message = f"{kinks.count} {jumps}, first at {kinks.where}"
         return known(status=Status.NONSMOOTH, message=message)
     if found.least < -found.band:
         witness, decrease = descend(problem, controls, found.vector, J)
@@ -139,8 +139,8 @@ def descend(
 
 
 def find_kinks(problem: Problem, trajectory: Trajectory) -> Kinks:
-    """Count pre-activations within 1e-9 (1 + max|v|) of 0 for relu, leaky_relu and softsign."""
-    if problem.activation in activations.SMOOTH:
+    """Count pre-activations within 1e-9 (1 + max|v|) of 0 unless the activation is smooth."""
+    if problem.sigma.smooth:
         return Kinks(count=0, where="")
     V = np.stack([stage.v for stage in trajectory.stages])
     on = np.abs(V) <= KINK_TOLERANCE * (1.0 + np.abs(V).max())

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from ocp import activations, controls
+from ocp import controls
+from ocp.activations import NAMES, Activation
 from ocp.problem import Problem
 
 
@@ -12,7 +13,7 @@ def random_problem(seed: int) -> tuple[Problem, controls.Controls]:
     rng = np.random.default_rng(seed)
     scheme = ("euler", "heun", "rk4")[seed % 3]
     block = ("single", "double")[seed // 3 % 2]
-    activation = activations.NAMES[seed // 6 % 9]
+    activation = NAMES[seed // 6 % len(NAMES)]
     n_classes, n_in, n_samples = (int(rng.integers(*r)) for r in ((2, 6), (1, 5), (3, 12)))
     width = int(rng.integers(max(n_in, 2), 7))
     beta = int(rng.random() < 0.8)
@@ -33,9 +34,9 @@ def random_problem(seed: int) -> tuple[Problem, controls.Controls]:
         "trained": trained,
         "r_ends": 0.3 if len(trained) > 1 and rng.random() < 0.5 else 0.0,
     }
-    if activation in activations.SHIFTABLE:
+    if Activation(activation).shiftable:
         given["shifted"] = bool(rng.random() < 0.7)
-    if activation == "softplus":
+    if Activation(activation).has_sharpness:
         given["sharpness"] = float(rng.choice([1.0, 10.0, 300.0]))
     if rng.random() < 0.6:
         given["readout_weight"] = rng.standard_normal((n_classes, width))

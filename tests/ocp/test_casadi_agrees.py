@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
-from problems import random_problem
+from problems import SMOOTH, random_problem
 
-from ocp import activations
 from ocp.controls import flatten, random_start
 from ocp.evaluation.hessian_products import reduced_hessian
 from ocp.evaluation.rollout import gradient, objective, rollout
@@ -17,7 +16,7 @@ from ocp.problem import SCHEMES
 from ocp.solvers.multiple_shooting import multiple_shooting, single_shooting
 
 DRAWN: collections.Counter = collections.Counter()
-PAIRS = [(s, a) for s in SCHEMES for a in activations.SMOOTH]
+PAIRS = [(s, a) for s in SCHEMES for a in SMOOTH]
 EXAMPLES = 12  # a pair; 18 pairs give 216 problems
 
 

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from problems import random_problem, spirals
+from problems import SMOOTH, random_problem, spirals
 
 from nn_baseline.model import Network
-from ocp import activations
 from ocp.controls import random_start
 from ocp.problem import SCHEMES
 from verification.crosscheck import crosscheck
@@ -38,7 +37,7 @@ def pairs(count=PAIRS):
     for number in range(count):
         rng = np.random.default_rng([20240601, number])
         scheme = tuple(SCHEMES)[number % 3]
-        activation = activations.SMOOTH[number % len(activations.SMOOTH)]
+        activation = SMOOTH[number % len(SMOOTH)]
         problem = random_problem(rng, scheme, activation)
         yield problem, random_start(problem, rng)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ocp.activations import KINKED, Activation
+from ocp.activations import Activation
 
 from . import arithmetic as balls
 from .arithmetic import Ball
@@ -26,10 +26,9 @@ def derivatives(sigma: Activation, v: np.ndarray, order: int) -> list[np.ndarray
 
     Raises
     ------
-    ContainsKink : relu and leaky_relu for order >= 1, softsign for order 2, on a ball around 0
+    ContainsKink : a derivative that is asked for jumps at 0, and a ball holds 0
     """
-    first_kinked = 1 if sigma.name in KINKED else 2 if sigma.name == "softsign" else 3
-    if order >= first_kinked:
+    if sigma.kink and order >= sigma.kink:
         for index, x in np.ndenumerate(v):
             if not (x > 0 or x < 0):
                 raise ContainsKink(index)

@@ -174,10 +174,7 @@ def _sensitivities(subject: TrainingSubject) -> list[Entry]:
 
 def _saturation(subject: TrainingSubject) -> list[Entry]:
     share = subject.survey.saturated
-    if (
-        subject.problem.activation in ("identity", "relu", "leaky_relu")
-        or not share.max() > SATURATED
-    ):
+    if subject.problem.sigma.piecewise_linear or not share.max() > SATURATED:
         return []
     k = int(share.argmax())
     text = "share of activations on their flat part: scale the inputs or the start down"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from ocp import activations
 from ocp.controls import describe, flatten, layer_size
 
 from ..evaluation.adjoint import decay, multipliers
@@ -67,9 +66,9 @@ def stationarity(subject: TrainingSubject) -> Check:
 
 
 def kink_reason(subject: TrainingSubject) -> str:
-    """Why first-order conditions do not decide: pre-activations on kinks of relu, leaky_relu."""
+    """Why first-order conditions do not decide: pre-activations where the slope jumps."""
     count, where = subject.kinks
-    if subject.problem.activation not in activations.KINKED or not count:
+    if subject.problem.sigma.kink != 1 or not count:
         return ""
     return f"{count} pre-activations on kinks, first at {where}"
 

@@ -17,7 +17,6 @@ import dataclasses
 
 import numpy as np
 
-from ocp import activations
 from ocp.controls import describe, flatten, unflatten
 
 from ..evaluation import adjoint, hessian
@@ -93,7 +92,7 @@ def witness(subject: TrainingSubject) -> Descent | None:
 def _undecidable(subject: TrainingSubject, guard: Finding) -> str:
     """Why a least eigenvalue that is not below -band still proves nothing, or ""."""
     found, (count, where) = subject.hessian, subject.kinks
-    if count and subject.problem.activation not in activations.SMOOTH:
+    if count and not subject.problem.sigma.smooth:
         return f"{count} pre-activations on kinks, first at {where}"
     if guard.verdict is Verdict.INCONCLUSIVE:
         return "finite differences of the gradient disagree with the reduced Hessian"
@@ -136,8 +135,7 @@ def _routes(subject: TrainingSubject) -> Finding:
 def finite_differences(subject: TrainingSubject) -> Finding:
     """Guard: central differences of the gradient along two seeded directions and the last one."""
     name, problem, found = "second_order.finite_differences", subject.problem, subject.hessian
-    smooth = problem.activation in activations.SMOOTH
-    if not smooth and subject.survey.least_preactivation < 1e-3:
+    if not problem.sigma.smooth and subject.survey.least_preactivation < 1e-3:
         return not_checked(name, "a kink lies within the difference step")
     rng, u = np.random.default_rng(SEED), flatten(subject.controls)
     directions = np.vstack([rng.standard_normal((2, len(u))), found.vectors[:, 0]])

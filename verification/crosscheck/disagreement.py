@@ -82,7 +82,7 @@ def _layer_slips(problem: Problem, controls: Controls, k: int, X: np.ndarray) ->
         if name != problem.activation:
             slip = problem.with_(activation=name)
             yield f"the activation is {name}", layer(slip, controls, k, x, h)
-    if problem.activation in activations.SHIFTABLE:
+    if problem.sigma.shiftable:
         slip = problem.with_(shifted=not problem.shifted)
         text = "shifted" if slip.shifted else "not shifted"
         yield f"the activation is {text}", layer(slip, controls, k, x, h)

@@ -36,18 +36,6 @@ from scipy.special import xlogy
 from ocp import loss
 from ocp.problem import SCHEMES, Problem
 
-#: Lipschitz constants, rounded up; the derivatives of gelu and silu exceed 1
-LIPSCHITZ = {
-    "tanh": 1.0,
-    "softsign": 1.0,
-    "identity": 1.0,
-    "relu": 1.0,
-    "leaky_relu": 1.0,
-    "gelu": 1.12891,
-    "silu": 1.09984,
-    "sigmoid": 0.25,
-    "softplus": 1.0,
-}
 #: psi and the stage points: |X_s^i - X_s^j| <= stage(t) |x^i - x^j|, coefficients by power of t
 _PSI = {
     "euler": (1.0, 1.0),
@@ -293,7 +281,7 @@ def _inverse_psi(scheme: str, s: np.ndarray) -> np.ndarray:
 
 def _control_cost(problem: Problem, t: np.ndarray) -> np.ndarray:
     """The least that a layer pays for t = h L |A|_F, or h L |W|_F |A|_F."""
-    L = LIPSCHITZ[problem.activation]
+    L = problem.sigma.lipschitz
     if problem.block == "double":
         return problem.r * t / L
     return problem.r * t * t / (2.0 * problem.h * L * L)

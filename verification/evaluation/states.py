@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ocp import activations, loss
+from ocp import loss
 from ocp.controls import Controls, ends
 from ocp.problem import SCHEMES, Problem
 
@@ -226,11 +226,10 @@ class Gathering:
         fits = 8 * self.g.size * problem.n_classes <= LOGITS_BYTES
         self.kept = np.empty((N + 1, n_d, problem.n_classes)) if fits else None
         # of these activations only kinks matter: no part of theirs is flat but on purpose
-        self.has_flat_part = problem.activation not in ("identity", "relu", "leaky_relu")
+        self.has_flat_part = not problem.sigma.piecewise_linear
         self.stage_cost, self.flat = np.zeros((N, stages)), np.zeros(N)
         self.least, self.largest = np.inf, 0.0
-        smooth = problem.activation in activations.SMOOTH
-        self.near: list[np.ndarray] | None = None if smooth else []
+        self.near: list[np.ndarray] | None = None if problem.sigma.smooth else []
 
     def add(self, batch: Batch, run: Pass) -> None:
         """Take what a batch shows."""
@@ -254,7 +253,8 @@ class Gathering:
             at[:, 2] += rows.start
             self.near.append(np.column_stack([at, value]))
         if self.has_flat_part:
-            steepest = 1.0 if problem.activation != "sigmoid" else 0.25
+            # at most 1, to which the slopes of gelu and silu settle
+            steepest = min(1.0, problem.sigma.lipschitz)
             slope = np.abs(problem.sigma.derivatives(run.V, 1)[1])
             share = len(batch.s) / problem.n_samples
             self.flat += (slope < 1e-3 * steepest).mean(axis=(1, 2, 3)) * share
@@ -289,10 +289,10 @@ class Gathering:
 def kinks(problem: Problem, controls: Controls, found: Survey) -> tuple[int, str]:
     """Count pre-activations within 1e-9 (1 + max|v|) of a kink and say where the first lies.
 
-    relu, leaky_relu (the slope jumps) and softsign (the second derivative jumps); else (0, "").
+    (0, "") for smooth activations.
     """
     threshold = KINK_TOLERANCE * (1.0 + found.largest_preactivation)
-    if problem.activation in activations.SMOOTH or found.least_preactivation > threshold:
+    if problem.sigma.smooth or found.least_preactivation > threshold:
         return 0, ""
     if found.near_kinks is not None and threshold <= NEAR_KINK:
         on = found.near_kinks[found.near_kinks[:, 4] <= threshold]
