@@ -29,6 +29,7 @@ from ocp.command_line import console as show
 from ocp.command_line.figures import CLASS_COLOURS, STYLE
 from ocp.loss import (
     misclassification_threshold,
+    off_target,
     soft_cross_entropy,
     soft_target,
 )
@@ -98,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
         raise ValueError(f"n_classes and p_d are {n_classes}, {p_d}; wanted 1/n_classes < p_d < 1")
     options.output.mkdir(parents=True, exist_ok=True)
     check_writable(options.output)
-    eps = (1 - p_d) / (n_classes - 1)
+    eps = off_target(n_classes, p_d)
     table = Table("distance s", "alpha(s), closed form", "alpha*(s), tight", "ratio")
     for s in DISTANCES:
         low, least = float(closed_form(s, n_classes, eps)), float(tight(s, n_classes, p_d)[0])

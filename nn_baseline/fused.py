@@ -23,6 +23,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from ocp.loss import off_target
+
 Sigma = Callable[[Tensor], Tensor]
 #: nodes a_s and weights w_s of a scheme
 Tableau = tuple[tuple[float, ...], tuple[float, ...]]
@@ -139,7 +141,7 @@ def weighted_loss(
     times faster than ten classes last.
     """
     n_classes, (points, batch, n) = len(C), X.shape
-    q = X.new_full((n_classes, 1, batch), (1.0 - p_d) / (n_classes - 1))
+    q = X.new_full((n_classes, 1, batch), off_target(n_classes, p_d))
     q.scatter_(0, labels[None, None], p_d)
     scale = X.new_tensor(weights)[:, None] / batch
     qs = q * scale  # (n_c, points, batch)

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ocp.controls import Controls, ends, flatten, near_zero, validate
-from ocp.loss import entropy, soft_target
+from ocp.loss import entropy, off_target, soft_target
 from ocp.problem import SCHEMES, Problem
 
 from .activations import activation
@@ -220,7 +220,7 @@ class Network(nn.Module):
 def soft_cross_entropy(z: Tensor, labels: Tensor, p_d: float) -> Tensor:
     """g_y(z) = KL(q(y) || softmax z), (..., batch), for logits (..., batch, n_c)."""
     n_classes = z.shape[-1]
-    eps = (1.0 - p_d) / (n_classes - 1)
+    eps = off_target(n_classes, p_d)
     log_p = torch.log_softmax(z, dim=-1)
     index = labels.expand(z.shape[:-1])[..., None]
     picked = log_p.gather(-1, index)[..., 0]

@@ -6,9 +6,14 @@ import numpy as np
 from scipy.special import xlog1py, xlogy
 
 
+def off_target(n_classes: int, p_d: float) -> float:
+    """eps = (1 - p_d)/(n_c - 1), what the soft target gives to each class but the true one."""
+    return (1.0 - p_d) / (n_classes - 1)
+
+
 def soft_target(labels: np.ndarray, n_classes: int, p_d: float) -> np.ndarray:
-    """Return q, shape (n_d, n_c): p_d on the true class, (1 - p_d)/(n_c - 1) on each other."""
-    q = np.full((len(labels), n_classes), (1.0 - p_d) / (n_classes - 1))
+    """Return q, shape (n_d, n_c): p_d on the true class, eps on each other."""
+    q = np.full((len(labels), n_classes), off_target(n_classes, p_d))
     q[np.arange(len(labels)), labels] = p_d
     return q
 
@@ -48,11 +53,11 @@ def is_right(z: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def misclassification_threshold(n_classes: int, p_d: float) -> float:
     """g_mis: a sample whose soft cross-entropy lies below it is classified right.
 
-    g_mis = p log(2p/(p + eps)) + eps log(2 eps/(p + eps)), eps = (1 - p)/(n_c - 1): the least
+    g_mis = p log(2p/(p + eps)) + eps log(2 eps/(p + eps)), p = p_d: the least
     value of g on the set where another logit is at least the true one.  With t = (p - eps)/(p +
     eps) it is (p + eps)/2 [(1 + t) log(1 + t) + (1 - t) log(1 - t)], never below 0.
     """
-    eps = (1.0 - p_d) / (n_classes - 1)
+    eps = off_target(n_classes, p_d)
     t = max(0.0, (p_d - eps) / (p_d + eps))
     if t < 1e-2:  # the two terms cancel: their series
         both = t**2 + t**4 / 6 + t**6 / 15 + t**8 / 28

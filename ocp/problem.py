@@ -32,8 +32,15 @@ BLOCKS = ("single", "double")
 TRAINABLE = ("layers", "lift", "readout")
 
 
+class _Cached:
+    """Room for what a problem computes once; no field, so that copies compute it anew."""
+
+    __slots__ = ("_soft_targets",)
+    _soft_targets: np.ndarray
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Problem:
+class Problem(_Cached):
     """The statement of one training problem; arrays are read-only.
 
     Parameters
@@ -238,8 +245,11 @@ class Problem:
 
     @property
     def soft_targets(self) -> np.ndarray:
-        """q(y_i), (n_d, n_c)."""
-        return loss.soft_target(self.labels, self.n_classes, self.p_d)
+        """q(y_i), (n_d, n_c), read-only, computed once."""
+        if not hasattr(self, "_soft_targets"):
+            q = _frozen(loss.soft_target(self.labels, self.n_classes, self.p_d))
+            object.__setattr__(self, "_soft_targets", q)
+        return self._soft_targets
 
     @property
     def n_decision(self) -> int:

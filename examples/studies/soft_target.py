@@ -23,6 +23,7 @@ import pictures
 import study
 
 from ocp.command_line import console as show
+from ocp.loss import off_target
 
 NAME = "soft_target"
 CASES = {
@@ -56,7 +57,7 @@ def geometry(n_classes: int, p: float) -> dict:
     from ocp.loss import misclassification_threshold
     from verification.evaluation.alpha import tight
 
-    eps = (1 - p) / (n_classes - 1)
+    eps = off_target(n_classes, p)
     boundary = math.log(p / eps) / math.sqrt(2)
     at = tight(np.array([boundary / 2]), n_classes, p)[0]
     return {

@@ -16,13 +16,16 @@ problems", IFAC 1984.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import casadi as ca
 import numpy as np
 
+from ..activations import LEAKY_SLOPE, Activation
 from ..controls import Controls, unflatten
+from ..loss import off_target
 from ..problem import SCHEMES, Problem
 
 
@@ -168,36 +171,40 @@ class Packing:
 
 def activation(problem: Problem, v: ca.SX) -> ca.SX:
     """sigma of the statement; branches keep value and both derivatives finite for any v."""
-    name = problem.activation
-    if name == "tanh":
-        return ca.tanh(v)
-    if name == "identity":
-        return v
-    if name == "softsign":
-        return v / (1 + ca.fabs(v))
-    # if_else and not fmax: the derivative of fmax at 0 is .5 in CasADi, the convention is 0
-    if name == "relu":
-        return ca.if_else(v > 0, v, 0)
-    if name == "leaky_relu":
-        return ca.if_else(v > 0, v, 0.01 * v)
-    if name == "gelu":
-        return v * 0.5 * (1 + ca.erf(v / math.sqrt(2)))
-    if name == "silu":
-        return v * 0.5 * (1 + ca.tanh(v / 2))
-    if name == "sigmoid":
-        half = 0.5 * ca.tanh(v / 2)
-        return half if problem.shifted else 0.5 + half
-    t = problem.sharpness * v
+    return _ACTIVATIONS[problem.activation](v, problem.sigma)
+
+
+def _sigmoid(v: ca.SX, sigma: Activation) -> ca.SX:
+    half = 0.5 * ca.tanh(v / 2)
+    return half if sigma.shifted else 0.5 + half
+
+
+def _softplus(v: ca.SX, sigma: Activation) -> ca.SX:
+    t = sigma.sharpness * v
     # both branches are evaluated, hence neither argument of exp may overflow
     above, below = ca.if_else(t > 0, t, 0), ca.if_else(t > 0, 0, t)
     softplus = ca.if_else(t > 0, t + ca.log1p(ca.exp(-above)), ca.log1p(ca.exp(below)))
-    return (softplus - (math.log(2) if problem.shifted else 0.0)) / problem.sharpness
+    return (softplus - (math.log(2) if sigma.shifted else 0.0)) / sigma.sharpness
+
+
+_ACTIVATIONS: dict[str, Callable[[ca.SX, Activation], ca.SX]] = {
+    "tanh": lambda v, _: ca.tanh(v),
+    "softsign": lambda v, _: v / (1 + ca.fabs(v)),
+    "identity": lambda v, _: v,
+    # if_else and not fmax: the derivative of fmax at 0 is .5 in CasADi, the convention is 0
+    "relu": lambda v, _: ca.if_else(v > 0, v, 0),
+    "leaky_relu": lambda v, _: ca.if_else(v > 0, v, LEAKY_SLOPE * v),
+    "gelu": lambda v, _: v * 0.5 * (1 + ca.erf(v / math.sqrt(2))),
+    "silu": lambda v, _: v * 0.5 * (1 + ca.tanh(v / 2)),
+    "sigmoid": _sigmoid,
+    "softplus": _softplus,
+}
 
 
 def _loss(z: ca.SX, q: ca.SX, p_d: float, n_classes: int) -> ca.SX:
     """KL(q || softmax z), relative to the largest logit."""
     w = z - ca.mmax(z)
-    off = (1 - p_d) / (n_classes - 1)
+    off = off_target(n_classes, p_d)
     entropy = -p_d * math.log(p_d) - ((1 - p_d) * math.log(off) if off > 0 else 0.0)
     return ca.log(ca.sum1(ca.exp(w))) - ca.dot(q, w) - entropy
 

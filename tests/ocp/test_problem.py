@@ -1,12 +1,17 @@
 """The statement refuses what it does not mean, with one sentence; descriptions round-trip."""
 
+import copy
+import dataclasses
 import math
+import pickle
 
 import numpy as np
 import pytest
 from problems import blobs, random_problem, spirals
 
-from ocp import datasets, description
+from ocp import datasets, description, loss
+from ocp.controls import random_start
+from ocp.evaluation.rollout import gradient
 from ocp.problem import SCHEMES, Problem
 
 GOOD = {
@@ -93,6 +98,25 @@ def test_bytes_are_scaled():
     raw = np.array([[0, 255], [255, 0], [51, 51]], dtype=np.uint8)
     problem = Problem(**{**GOOD, "inputs": raw, "input_scale": 1 / 255, "input_shift": -0.5})
     assert np.allclose(problem.input_values[2], 0.2 - 0.5)
+
+
+def test_the_soft_targets_are_computed_once_and_copies_compute_their_own(monkeypatch):
+    computed, soft_target = [], loss.soft_target
+    monkeypatch.setattr(loss, "soft_target", lambda *a: computed.append(a) or soft_target(*a))
+    problem = blobs(depth=4, scheme="rk4")
+    gradient(problem, random_start(problem, np.random.default_rng(0)))
+    assert len(computed) == 1
+    q = problem.soft_targets
+    assert q is problem.soft_targets
+    eps = loss.off_target(3, problem.p_d)
+    assert q[0].tolist() == [problem.p_d, eps, eps] and q.sum(axis=1) == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="read-only"):
+        q[0, 0] = 0.0
+    other = problem.with_(p_d=0.5)
+    assert other.soft_targets[0, 0] == 0.5
+    for same in (copy.copy(problem), pickle.loads(pickle.dumps(problem)), problem.with_()):
+        assert same.soft_targets is not q and np.array_equal(same.soft_targets, q)
+    assert "soft_targets" not in {field.name.strip("_") for field in dataclasses.fields(problem)}
 
 
 def test_equal_inputs_with_different_labels_are_a_warning_that_names_them():

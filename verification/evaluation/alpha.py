@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ocp.loss import off_target
+
 #: local minima over the angle that are refined
 MINIMA = 3
 
@@ -91,7 +93,7 @@ def tight_direction(s: float, n_classes: int, p_d: float) -> np.ndarray:
 
 def on_circle(s: np.ndarray, t: np.ndarray, n_classes: int, p_d: float) -> np.ndarray:
     """g at w = s (cos t u1 + sin t u2), n_c >= 3; the rest of the wrong logits are equal."""
-    eps = (1.0 - p_d) / (n_classes - 1)
+    eps = off_target(n_classes, p_d)
     true, one, rest = _coordinates(s, t, n_classes)
     m = n_classes - 2
     mean = p_d * true + eps * (one + m * rest)

@@ -119,7 +119,7 @@ def why_not(problem: Problem) -> str:
 def pair_cost(problem: Problem, margin: np.ndarray) -> np.ndarray:
     """Lower bound of g_i + g_j for margins that sum to at most 2 `margin` >= 0, rounded down."""
     p = problem.p_d
-    eps = (1.0 - p) / (problem.n_classes - 1)
+    eps = loss.off_target(problem.n_classes, p)
     both = p + eps
     first, second = p / both, eps / both
     best = math.log(p / eps) if eps > 0 else math.inf
@@ -213,7 +213,7 @@ def _upper_separation(problem: Problem) -> float:
     if not len(positive):
         return 0.0
     p = problem.p_d
-    eps = (1.0 - p) / (problem.n_classes - 1)
+    eps = loss.off_target(problem.n_classes, p)
     best = math.log(p / eps) if eps > 0 else 40.0
     free = math.log(max(best / positive.min(), 1.0)) + 0.01
     return float(min(free, 30.0))
