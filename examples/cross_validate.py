@@ -33,9 +33,8 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from ocp import datasets, files
+from ocp import datasets, exits, files
 from ocp.atomic import check_writable, write_atomically
-from ocp.command_line import console as show
 from ocp.command_line.figures import CLASS_COLOURS, STYLE
 from ocp.continuation.growth import GrowthOptions, grow
 from ocp.controls import Controls
@@ -287,8 +286,8 @@ def main(arguments: list[str] | None = None) -> int:
     content = json.dumps(record, indent=1).encode() + b"\n"
     write_atomically(options.output / "cross_validate.json", content)
     console.print(f"written to {options.output}", highlight=False)
-    return show.EXIT_OK
+    return exits.OK
 
 
 if __name__ == "__main__":
-    sys.exit(show.run(main))
+    sys.exit(exits.run(main))

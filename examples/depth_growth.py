@@ -24,9 +24,8 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from ocp import datasets, solvers
+from ocp import datasets, exits, solvers
 from ocp.atomic import check_writable, write_atomically
-from ocp.command_line import console as show
 from ocp.continuation.growth_by_gain import grow_by_gain
 from ocp.controls import random_start
 from ocp.evaluation.depth import depth_used
@@ -160,8 +159,8 @@ def main(arguments: list[str] | None = None) -> int:
     write_atomically(options.output / "depth_growth.json", text.encode())
     save_figure(rows, options.output)
     console.print(f"written to {options.output}: depth_growth.json/.pdf/.png", highlight=False)
-    return show.EXIT_OK
+    return exits.OK
 
 
 if __name__ == "__main__":
-    sys.exit(show.run(main))
+    sys.exit(exits.run(main))

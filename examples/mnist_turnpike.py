@@ -38,8 +38,8 @@ from nn_baseline import (
     start_network,
     train,
 )
+from ocp import exits
 from ocp.atomic import check_writable
-from ocp.command_line import console as show
 from ocp.problem import Problem
 
 DEPTH, WIDTH = 20, 64
@@ -85,7 +85,7 @@ def main() -> int:
     )
     figure(layers, beside, args.output / "mnist_turnpike.png")
     console.print(f"checkpoint and figure are in {args.output}")
-    return show.EXIT_OK
+    return exits.OK
 
 
 def arguments() -> argparse.Namespace:
@@ -196,4 +196,4 @@ def figure(layers: dict[str, Layers], beside: dict[int, float], path: Path) -> N
 
 
 if __name__ == "__main__":
-    sys.exit(show.run(main))
+    sys.exit(exits.run(main))

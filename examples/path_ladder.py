@@ -36,9 +36,8 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from ocp import files
+from ocp import exits, files
 from ocp.atomic import check_writable, write_atomically
-from ocp.command_line import console as show
 from ocp.command_line.figures import STYLE
 from ocp.continuation.growth import GrowthOptions, grow
 from ocp.continuation.smoothing import smoothed_relu
@@ -309,8 +308,8 @@ def main(arguments: list[str] | None = None) -> int:
     with mpl.rc_context(STYLE):
         save(draw(rungs), options.output, "ladder")
     console.print(f"written to {options.output}: ladder.csv, .json, .pdf, .png", highlight=False)
-    return show.EXIT_OK
+    return exits.OK
 
 
 if __name__ == "__main__":
-    sys.exit(show.run(main))
+    sys.exit(exits.run(main))

@@ -24,8 +24,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from ocp import exits
 from ocp.atomic import check_writable
-from ocp.command_line import console as show
 from ocp.command_line.figures import CLASS_COLOURS, STYLE
 from ocp.loss import (
     misclassification_threshold,
@@ -116,8 +116,8 @@ def main(arguments: list[str] | None = None) -> int:
         figure.savefig(options.output / "soft_cross_entropy.pdf", metadata={"CreationDate": None})
         figure.savefig(options.output / "soft_cross_entropy.png")
     console.print(f"written to {options.output}: soft_cross_entropy.pdf/.png", highlight=False)
-    return show.EXIT_OK
+    return exits.OK
 
 
 if __name__ == "__main__":
-    sys.exit(show.run(main))
+    sys.exit(exits.run(main))

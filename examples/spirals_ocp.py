@@ -22,7 +22,7 @@ from pathlib import Path
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from ocp import datasets, files, solvers
+from ocp import datasets, exits, files, solvers
 from ocp.atomic import check_writable, write_atomically
 from ocp.command_line import console as show
 from ocp.continuation.growth import GrowthOptions, default_depths, grow
@@ -114,9 +114,9 @@ def main(arguments: list[str] | None = None) -> int:
     console.print(f"written to {options.output}: solution.safetensors, report.json, "
                   + ", ".join(f"{p.stem}.pdf/.png" for p in figures), highlight=False)  # fmt: skip
     if solution.status is Status.INTERRUPTED:
-        return show.EXIT_INTERRUPTED
-    return show.EXIT_OK if solution.status is Status.SOLVED else show.EXIT_NOT_SOLVED
+        return exits.INTERRUPTED
+    return exits.OK if solution.status is Status.SOLVED else exits.FAILED
 
 
 if __name__ == "__main__":
-    sys.exit(show.run(main))
+    sys.exit(exits.run(main))

@@ -6,6 +6,8 @@ import argparse
 import sys
 from typing import NoReturn
 
+from ocp import exits
+
 _PROBLEM = {  # the keys of the statement that the command line sets, with its defaults
     "depth": (int, 20, "N, number of layers"),
     "width": (int, 64, "n, dimension of the state"),
@@ -45,7 +47,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence; the usage is for --help."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; --help shows the usage\n")
+        self.exit(exits.UNUSABLE, f"{self.prog}: {message}; --help shows the usage\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -119,26 +121,13 @@ def _file(c: argparse.ArgumentParser) -> None:
     c.add_argument("--json", help="write the numbers here as well")
 
 
-def _sentence(error: Exception) -> str:
-    """Return one line; raise what is no fault of the input or of the machine's memory."""
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    text = " ".join(str(error).split())
-    if isinstance(error, RuntimeError):  # torch has no exception of its own for it on a CPU
-        if "allocate" in text or "out of memory" in text:
-            text = f"not enough memory ({text[:200]})"
-        elif "overflow" in text:
-            text = f"a number is too large for the dtype ({text[:200]})"
-        else:
-            raise error
-    elif isinstance(error, MemoryError):
-        text = f"not enough memory ({text or 'no reason given'})"
-    return text
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit code."""
     args = parser().parse_args(arguments)
+    return exits.run(lambda: _run(args), f"nn_baseline {args.command}")
+
+
+def _run(args: argparse.Namespace) -> int:
     from . import commands
 
     try:
@@ -146,11 +135,13 @@ def main(arguments: list[str] | None = None) -> int:
             defaults = {name: default for name, (_, default, _) in _PROBLEM.items()}
             return commands.train(args, defaults, tuple(_OPTIONS))
         return getattr(commands, args.command)(args)
-    except (ValueError, OSError, MemoryError, RuntimeError) as error:
-        print(f"nn_baseline {args.command}: {_sentence(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    except RuntimeError as error:  # torch has no exceptions of its own for these on a CPU
+        text = " ".join(str(error).split())
+        if "allocate" in text or "out of memory" in text:
+            raise MemoryError(text[:200]) from None
+        if "overflow" in text:
+            raise ValueError(f"a number is too large for the dtype ({text[:200]})") from None
+        raise
 
 
 if __name__ == "__main__":

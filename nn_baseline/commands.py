@@ -13,7 +13,7 @@ from types import FrameType
 import torch
 from rich.console import Console
 
-from ocp import description, files
+from ocp import description, exits, files
 from ocp.atomic import check_writable, write_atomically
 from ocp.files import TrainingFile
 from ocp.problem import Problem
@@ -34,10 +34,10 @@ _MOST_EPOCHS = 1000
 #: the greedy choice of layers sees so many training samples, and never the test set
 _CHOSEN_ON = 4096
 _EXIT = {
-    Status.FINISHED: 0,
-    Status.EARLY_STOPPED: 0,
-    Status.DIVERGED: 1,
-    Status.INTERRUPTED: 130,
+    Status.FINISHED: exits.OK,
+    Status.EARLY_STOPPED: exits.OK,
+    Status.DIVERGED: exits.FAILED,
+    Status.INTERRUPTED: exits.INTERRUPTED,
 }
 
 

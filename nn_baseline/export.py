@@ -12,19 +12,18 @@ import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import safetensors.numpy
 import torch
 from torch import Tensor, nn
 
-from ocp.atomic import write_atomically
+from ocp import trace
 from ocp.controls import zeros
-from ocp.files import canonical_json, content_hash
 from ocp.problem import Problem
+from ocp.trace import Trace
 
 from .evaluation import CHUNK, control_norms, layer_logits
 from .model import Network
 
-TRACE_FORMAT = "trace-1"
+ORIGIN = {"producer": "nn_baseline"}
 
 
 @torch.no_grad()
@@ -64,92 +63,39 @@ def stage_trace(
         float(torch.stack([p.double().square().sum() for p in block.parameters()]).sum().sqrt())
         for block in blocks
     ]
-    return write_trace(
-        path,
-        torch.cat(logits, dim=1).double().cpu().numpy(),
-        np.array(norms),
-        labels.cpu().numpy(),
+    content = Trace(
+        logits=torch.cat(logits, dim=1).double().cpu().numpy(),
+        control_norm=np.array(norms),
+        labels=labels.cpu().numpy(),
         n_classes=n_classes,
+        depth=len(blocks),
         h=h,
         p_d=p_d,
         r=r,
         gamma=gamma,
         beta=beta,
+        origin=ORIGIN,
     )
+    return trace.save(path, content)
 
 
 def network_trace(path: str | os.PathLike, network: Network, inputs: Tensor, labels: Tensor) -> str:
     """Write the stage trace of one of the statement's networks."""
     problem = network.problem
-    return write_trace(
-        path,
-        layer_logits(network, inputs).numpy(),
-        control_norms(network),
-        labels.cpu().numpy(),
+    content = Trace(
+        logits=layer_logits(network, inputs).numpy(),
+        control_norm=control_norms(network),
+        labels=labels.cpu().numpy(),
         n_classes=problem.n_classes,
+        depth=problem.depth,
         h=problem.h,
         p_d=problem.p_d,
         r=problem.r,
         gamma=problem.gamma,
         beta=problem.beta,
+        origin=ORIGIN,
     )
-
-
-def write_trace(
-    path: str | os.PathLike,
-    logits: np.ndarray,
-    control_norm: np.ndarray,
-    labels: np.ndarray,
-    *,
-    n_classes: int,
-    h: float,
-    p_d: float,
-    r: float,
-    gamma: float,
-    beta: int,
-) -> str:
-    """Write a stage trace: logits (N+1, n_d, n_c), control_norm (N,), labels (n_d,).
-
-    Raises
-    ------
-    ValueError : shapes that do not fit, numbers that are not finite, labels out of range
-    """
-    N = len(control_norm)
-    if N < 1 or logits.shape != (N + 1, len(labels), n_classes):
-        raise ValueError(
-            f"logits have shape {logits.shape} with {N} norms and {len(labels)} labels;"
-            f" wanted ({N + 1}, {len(labels)}, {n_classes})"
-        )
-    for name, array in (("logits", logits), ("control_norm", control_norm)):
-        if not np.isfinite(array).all():
-            at = [int(i) for i in np.argwhere(~np.isfinite(array))[0]]
-            raise ValueError(f"{name}{at} is {array[tuple(at)]}; wanted finite numbers")
-    if labels.min() < 0 or labels.max() >= n_classes:
-        raise ValueError(
-            f"labels run from {labels.min()} to {labels.max()}; wanted 0..{n_classes - 1}"
-        )
-    if not 1 / n_classes < p_d <= 1:
-        raise ValueError(f"p_d is {p_d}; wanted 1/n_classes = {1 / n_classes:.6g} < p_d <= 1")
-    statement = {
-        "format": TRACE_FORMAT,
-        "n_classes": int(n_classes),
-        "depth": N,
-        "h": float(h),
-        "p_d": float(p_d),
-        "r": float(r),
-        "gamma": float(gamma),
-        "beta": int(beta),
-    }
-    tensors = {
-        "logits": np.ascontiguousarray(logits, "<f8"),
-        "control_norm": np.ascontiguousarray(control_norm, "<f8"),
-        "labels": np.ascontiguousarray(labels, "<i8"),
-    }
-    sha256 = content_hash(statement, tensors)
-    origin = {"producer": "nn_baseline", "sha256": sha256}
-    metadata = {"problem": canonical_json(statement), "origin": canonical_json(origin)}
-    write_atomically(path, safetensors.numpy.save(tensors, metadata))
-    return sha256
+    return trace.save(path, content)
 
 
 @torch.no_grad()

@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from . import exits
+
 DESCRIPTION = """Solve small training problems exactly, as optimal control problems.
 
 PROBLEM is a .toml or .json description (see ocp/description.py); FILE is a training file
@@ -96,10 +98,13 @@ def _solver_arguments(verb: argparse.ArgumentParser) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb and return the exit code."""
     options = parser().parse_args(arguments)
-    from .command_line import console as show
-    from .command_line.verbs import execute
 
-    return show.run(lambda: execute(options))
+    def execute() -> int:
+        from .command_line import verbs
+
+        return verbs.execute(options)
+
+    return exits.run(execute)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from . import validation
 from .problem import Problem
 
 
@@ -204,9 +205,6 @@ def validate(problem: Problem, controls: Controls) -> None:
         wanted.append((name, trained.get(name)))
     for name, shape in wanted:
         value = getattr(controls, name)
-        found = None if value is None else np.shape(value)
-        if found != shape:
-            raise ValueError(f"{name} has shape {found}; wanted {shape}")
-        if value is not None and not np.isfinite(value).all():
-            at = tuple(int(i) for i in np.argwhere(~np.isfinite(value))[0])
-            raise ValueError(f"{name}{list(at)} is {value[at]}; wanted finite numbers")
+        validation.shape(name, value, shape)
+        if value is not None:
+            validation.finite(name, value)

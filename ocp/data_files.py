@@ -103,8 +103,9 @@ def _numpy_load(path: Path) -> Any:
 
 
 def _no_numpy_file(path: Path, error: Exception) -> ValueError:
-    # NumPy's own sentence advises to unpickle the file
-    reason = "pickled objects are never read" if "pickle" in str(error) else error
+    # NumPy's own ValueError advises to unpickle the file
+    damaged = isinstance(error, (EOFError, zipfile.BadZipFile))
+    reason = error if damaged else "wanted numbers alone; pickled objects are never read"
     return ValueError(f"{path} is no plain NumPy file: {reason}")
 
 

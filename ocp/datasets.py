@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from .validation import at_least, integer
+
 Data = tuple[np.ndarray, np.ndarray]
 SPIRAL_POINTS = 97
 
@@ -17,7 +19,7 @@ def spirals(points_per_class: int = SPIRAL_POINTS) -> Data:
     class 1 at its negative; divided by 6.5.  Fewer points thin the spirals out, more make them
     denser.  Source: Lang and Witbrock, "Learning to tell two spirals apart", 1988.
     """
-    m = _count("points_per_class", points_per_class)
+    m = integer("points_per_class", points_per_class, 1)
     i = np.linspace(0.0, SPIRAL_POINTS - 1, m)
     if m <= SPIRAL_POINTS:
         i = np.rint(i)
@@ -45,7 +47,7 @@ def circles(
         angle[members] = 2 * np.pi * np.arange(len(members)) / len(members) + c
     radius = (labels + 1.0) / n_classes
     points = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    return points + _scale("noise", noise) * rng.standard_normal(points.shape), labels
+    return points + at_least("noise", noise, 0) * rng.standard_normal(points.shape), labels
 
 
 def blobs(
@@ -60,7 +62,7 @@ def blobs(
     labels = _labels(n_samples, n_classes, imbalance)
     angle = 2 * np.pi * labels / n_classes
     centres = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    return centres + _scale("noise", noise) * rng.standard_normal(centres.shape), labels
+    return centres + at_least("noise", noise, 0) * rng.standard_normal(centres.shape), labels
 
 
 def moons(n_samples: int = 100, noise: float = 0.1, imbalance: float = 0.0, seed: int = 0) -> Data:
@@ -72,7 +74,7 @@ def moons(n_samples: int = 100, noise: float = 0.1, imbalance: float = 0.0, seed
         members = np.flatnonzero(labels == c)
         t = np.linspace(0.0, np.pi, len(members))
         points[members] = sign * np.stack([np.cos(t), np.sin(t)], axis=1) + centre
-    return points + _scale("noise", noise) * rng.standard_normal(points.shape), labels
+    return points + at_least("noise", noise, 0) * rng.standard_normal(points.shape), labels
 
 
 def xor(n_samples: int = 100, noise: float = 0.15, imbalance: float = 0.0, seed: int = 0) -> Data:
@@ -81,7 +83,7 @@ def xor(n_samples: int = 100, noise: float = 0.15, imbalance: float = 0.0, seed:
     labels = _labels(n_samples, 2, imbalance)
     sign = np.where(np.arange(n_samples) % 2 == 0, 1.0, -1.0)
     centres = np.stack([sign, np.where(labels == 0, sign, -sign)], axis=1)
-    return centres + _scale("noise", noise) * rng.standard_normal(centres.shape), labels
+    return centres + at_least("noise", noise, 0) * rng.standard_normal(centres.shape), labels
 
 
 #: name -> generator; the keyword arguments are the keys of a problem description's data section
@@ -96,25 +98,11 @@ GENERATORS: dict[str, Callable[..., Data]] = {
 
 def _labels(n_samples: int, n_classes: int, imbalance: float) -> np.ndarray:
     """Labels sorted by class, every class present, shares proportional to (1 - imbalance)^c."""
-    _count("n_classes", n_classes, least=2)
-    _count("n_samples", n_samples, least=n_classes)
-    number = isinstance(imbalance, (int, float)) and not isinstance(imbalance, bool)
-    if not (number and 0.0 <= imbalance < 1.0):
+    integer("n_classes", n_classes, 2)
+    integer("n_samples", n_samples, n_classes)
+    if at_least("imbalance", imbalance, 0) >= 1.0:
         raise ValueError(f"imbalance is {imbalance!r}; wanted a number in [0, 1)")
     share = (1.0 - imbalance) ** np.arange(n_classes)
     edges = np.rint(np.cumsum(share / share.sum()) * (n_samples - n_classes)).astype(int)
     counts = np.diff(edges, prepend=0) + 1
     return np.repeat(np.arange(n_classes), counts)
-
-
-def _count(name: str, value: int, least: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"{name} is {value!r}; wanted an integer of at least {least}")
-    return int(value)
-
-
-def _scale(name: str, value: float) -> float:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not (number and np.isfinite(value) and value >= 0):
-        raise ValueError(f"{name} is {value!r}; wanted a finite number of at least 0")
-    return float(value)

@@ -13,6 +13,7 @@ inputs = [[0.1, 0.2], ...]      inline, with labels = [0, ...]
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import tomllib
@@ -192,7 +193,7 @@ def _data(section: dict, folder: Path) -> tuple[np.ndarray, np.ndarray]:
             f"unknown dataset {name!r}; wanted one of {', '.join(datasets.GENERATORS)}"
         )
     generator = datasets.GENERATORS[name]
-    names = generator.__code__.co_varnames[: generator.__code__.co_argcount]
+    names = tuple(inspect.signature(generator).parameters)
     for key in arguments:
         if key not in names:
             raise ValueError(f"unknown key {key!r} for dataset {name!r}; wanted {', '.join(names)}")

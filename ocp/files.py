@@ -7,35 +7,30 @@ sentence, whatever is not exactly this.  Files are data: nothing is ever unpickl
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 
-from . import data_files
-from .atomic import write_atomically
+from . import container, data_files
 from .controls import Controls, ends, validate
-from .description import (
-    check_format,
-    loads_json,
-    problem_from_statement,
-    statement_of,
-)
+from .description import check_format, problem_from_statement, statement_of
 from .problem import Problem
 
-_KNOWN = (
-    *("A", "b", "W", "readout.weight", "readout.bias", "lift.weight", "lift.bias"),
-    *("inputs", "labels", "costate", "test.inputs", "test.labels"),
-)
+_FLOATS = ("F64", "F32")
+_TYPES = {
+    **dict.fromkeys(("A", "b", "W"), _FLOATS),
+    **dict.fromkeys(("readout.weight", "readout.bias", "lift.weight", "lift.bias"), _FLOATS),
+    **{"inputs": (*_FLOATS, "U8"), "labels": ("I64",), "costate": _FLOATS},
+    **{"test.inputs": (*_FLOATS, "U8"), "test.labels": ("I64",)},
+}
 _NEEDED = ("A", "b", "readout.weight", "readout.bias", "lift.weight", "lift.bias", "labels")
-_INTEGER = ("labels", "test.labels")
-_DTYPES = {"F64": "<f8", "F32": "<f4", "I64": "<i8", "U8": "|u1"}
+
+
+class InputsElsewhere(ValueError):
+    """The file keeps its inputs in another file, which was not given."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -88,18 +83,12 @@ def save(path: str | os.PathLike, content: TrainingFile) -> str:
         "test.inputs": content.test_inputs,
         "test.labels": content.test_labels,
     }
-    stored = {k: _contiguous(k, v) for k, v in tensors.items() if v is not None}
+    stored = {name: np.asarray(value) for name, value in tensors.items() if value is not None}
     _check_optional(problem, stored)
     statement = statement_of(problem)
     if content.data is not None:
         statement["data"] = content.data
-    sha256 = content_hash(statement, stored)
-    metadata = {
-        "problem": canonical_json(statement),
-        "origin": canonical_json({**content.origin, "sha256": sha256}),
-    }
-    write_atomically(path, _ordered_header(safetensors.numpy.save(stored, metadata)))
-    return sha256
+    return container.write(path, statement, content.origin, stored, _TYPES)
 
 
 def load(path: str | os.PathLike, data: str | os.PathLike | None = None) -> TrainingFile:
@@ -109,70 +98,29 @@ def load(path: str | os.PathLike, data: str | os.PathLike | None = None) -> Trai
 
     Raises
     ------
-    ValueError : one sentence naming the file, the tensor or key, what was found and wanted
+    ValueError : one sentence naming the file, the tensor or key, what was found and wanted;
+        `InputsElsewhere` where `data` is needed
     OSError : the file cannot be read
     """
     try:
         return _load(Path(path), data)
+    except InputsElsewhere as error:
+        raise InputsElsewhere(f"{path}: {error}") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
-def content_hash(statement: dict, tensors: dict[str, np.ndarray]) -> str:
-    """sha256 over the canonical JSON of the statement and then, tensor by tensor in the order of
-    names, the canonical JSON of [name, dtype, shape] and the little-endian C-order bytes."""
-    digest = hashlib.sha256(canonical_json(statement).encode())
-    for name in sorted(tensors):
-        array = tensors[name]
-        dtype = next(k for k, v in _DTYPES.items() if np.dtype(v) == array.dtype)
-        digest.update(canonical_json([name, dtype, list(array.shape)]).encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
-
-
-def canonical_json(value: object) -> str:
-    """JSON with sorted keys and no spaces; NaN and infinity are refused."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def _ordered_header(content: bytes) -> bytes:
-    """Sort the header's keys: the library leaves their order to chance, and equal content should
-    give equal bytes.  Data offsets count from the end of the header, so they stay right."""
-    size = int.from_bytes(content[:8], "little")
-    header = canonical_json(json.loads(content[8 : 8 + size])).encode()
-    header += b" " * (-len(header) % 8)
-    return len(header).to_bytes(8, "little") + header + content[8 + size :]
-
-
-def _contiguous(name: str, array: np.ndarray) -> np.ndarray:
-    """C order and little-endian: safetensors scrambles any other buffer without an error."""
-    floating = "|u1" if array.dtype == np.uint8 else "<f8"
-    dtype = "<i8" if name in _INTEGER else floating
-    array = np.ascontiguousarray(array, dtype)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        at = [int(i) for i in np.argwhere(~np.isfinite(array))[0]]
-        raise ValueError(f"{name}{at} is {array[tuple(at)]}; wanted finite numbers")
-    return array
-
-
 def _load(path: Path, data: str | os.PathLike | None) -> TrainingFile:
-    tensors, metadata = _read(path)
+    tensors, metadata = container.read(path, _TYPES)
     if "problem" not in metadata:
         raise ValueError('the metadata lack the key "problem"; wanted the statement as JSON')
-    statement = _json(metadata, "problem")
-    if not isinstance(statement, dict):
-        raise ValueError(f'"problem" is {type(statement).__name__}; wanted a JSON object')
+    statement = container.json_object(metadata, "problem")
     check_format(statement)
-    origin = _json(metadata, "origin") if "origin" in metadata else {}
-    if not isinstance(origin, dict):
-        raise ValueError(f'"origin" is {type(origin).__name__}; wanted a JSON object')
-    for name in tensors:
-        if name not in _KNOWN:
-            raise ValueError(f"unknown tensor {name!r}; wanted {', '.join(_KNOWN)}")
+    origin = container.json_object(metadata, "origin") if "origin" in metadata else {}
     for name in _NEEDED:
         if name not in tensors:
             raise ValueError(f"tensor {name!r} is missing")
-    sha256 = content_hash(statement, tensors)
+    sha256 = container.content_hash(statement, tensors)
     float32 = tuple(sorted(k for k, v in tensors.items() if v.dtype == np.float32))
     for name in float32:
         tensors[name] = tensors[name].astype(np.float64)
@@ -222,42 +170,6 @@ def _load(path: Path, data: str | os.PathLike | None) -> TrainingFile:
     )
 
 
-def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    with path.open("rb"):  # the plain reason (missing, a folder, no permission) comes from here
-        pass
-    tensors = {}
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            for name in file.keys():  # noqa: SIM118 (no mapping)
-                dtype = file.get_slice(name).get_dtype()
-                allowed: tuple[str, ...] = ("I64",) if name in _INTEGER else ("F64", "F32")
-                allowed += ("U8",) if name.endswith("inputs") else ()
-                if name in _KNOWN and dtype not in allowed:
-                    raise ValueError(
-                        f"tensor {name!r} has type {dtype}; wanted {' or '.join(allowed)}"
-                    )
-                if dtype in _DTYPES:
-                    tensors[name] = file.get_tensor(name)
-                else:
-                    raise ValueError(f"unknown tensor {name!r} of type {dtype}")
-    except safetensors.SafetensorError as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"not a complete safetensors file ({reason})") from None
-    for name, array in tensors.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            at = [int(i) for i in np.argwhere(~np.isfinite(array))[0]]
-            raise ValueError(f"tensor {name!r}{at} is {array[tuple(at)]}; wanted finite numbers")
-    return tensors, metadata
-
-
-def _json(metadata: dict[str, str], key: str) -> object:
-    try:
-        return loads_json(metadata[key])
-    except ValueError as error:
-        raise ValueError(f'"{key}" is no valid JSON: {error}') from None
-
-
 def _check_optional(problem: Problem, tensors: dict[str, np.ndarray]) -> None:
     n_in = problem.inputs.shape[1]
     costate = tensors.get("costate")
@@ -287,7 +199,8 @@ def _referenced(reference: object, path: str | os.PathLike | None) -> np.ndarray
         raise ValueError(f'"data" is {reference!r}; wanted the keys {sorted(wanted)}')
     start, stop = row_range(reference["rows"])
     if path is None:
-        raise ValueError(f"the inputs are kept in {reference['name']!r}; give that file as --data")
+        where = reference["name"]
+        raise InputsElsewhere(f"the inputs are kept in {where!r}; give that file as --data")
     found = data_files.sha256_of(path)
     if found != reference["sha256"]:
         raise ValueError(f"{path} has sha256 {found}; wanted {reference['sha256']}")

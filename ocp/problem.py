@@ -10,14 +10,13 @@ elsewhere, and each room builds its own from this statement.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from . import activations, loss
+from . import activations, loss, validation
 from .activations import Activation
 
 #: explicit Runge-Kutta: stage s starts from x_k + h a_s K_{s-1}; (a, w)
@@ -100,33 +99,21 @@ class Problem(_Cached):
     def __post_init__(self) -> None:
         put: Put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
         for name, least in (("n_classes", 2), ("depth", 1), ("width", 1)):
-            put(name, _integer(name, getattr(self, name), least))
-        for name in ("h", "sharpness", "p_d", "r", "gamma", "r_ends"):
-            put(name, _number(name, getattr(self, name)))
+            put(name, validation.integer(name, getattr(self, name), least))
         for name in ("h", "sharpness"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; wanted a number above 0")
+            put(name, validation.positive(name, getattr(self, name)))
         for name in ("r", "gamma", "r_ends"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; wanted a number of at least 0")
+            put(name, validation.at_least(name, getattr(self, name), 0))
+        put("p_d", validation.number("p_d", self.p_d))
         for name, known in (
             ("scheme", tuple(SCHEMES)),
             ("block", BLOCKS),
             ("activation", activations.NAMES),
         ):
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)!r}; wanted one of {', '.join(known)}"
-                )
-        if isinstance(self.beta, bool) or self.beta not in (0, 1):
-            raise ValueError(f"beta is {self.beta!r}; wanted 0 or 1")
-        put("beta", int(self.beta))
-        if self.beta == 0 and self.gamma == 0:
-            raise ValueError("beta and gamma are both 0; wanted a data cost in at least one place")
-        if not 1.0 / self.n_classes < self.p_d <= 1.0:
-            raise ValueError(
-                f"p_d is {self.p_d}; wanted 1/n_classes = {1 / self.n_classes:.6g} < p_d <= 1"
-            )
+            validation.one_of(name, getattr(self, name), known)
+        put("beta", validation.flag("beta", self.beta))
+        validation.some_data_cost(self.beta, self.gamma)
+        validation.soft_probability(self.n_classes, self.p_d)
         self._validate_activation(put)
         self._validate_trained(put)
         self._validate_data(put)
@@ -171,9 +158,9 @@ class Problem(_Cached):
             raise ValueError(f"inputs have shape {inputs.shape}; wanted (n_d, n_in), neither 0")
         scaled = self.input_scale is not None or self.input_shift is not None
         if inputs.dtype == np.uint8 and scaled:
-            for name in ("input_scale", "input_shift"):
-                value = getattr(self, name)
-                put(name, _number(name, 0.0 if name == "input_shift" and value is None else value))
+            put("input_scale", validation.number("input_scale", self.input_scale))
+            shift = 0.0 if self.input_shift is None else self.input_shift
+            put("input_shift", validation.number("input_shift", shift))
             put("inputs", _frozen(inputs))
         elif scaled:
             raise ValueError(
@@ -184,20 +171,13 @@ class Problem(_Cached):
             raise ValueError(f"inputs have type {inputs.dtype}; wanted numbers")
         else:
             put("inputs", _frozen(inputs.astype(np.float64)))
-            _refuse_non_finite("inputs", self.inputs)
+            validation.finite("inputs", self.inputs)
         labels = np.asarray(self.labels)
         if labels.dtype.kind not in "iu":
             raise ValueError(f"labels have type {labels.dtype}; wanted integers")
         if labels.shape != (len(inputs),):
             raise ValueError(f"labels have shape {labels.shape}; wanted ({len(inputs)},)")
-        outside = np.flatnonzero((labels < 0) | (labels >= self.n_classes))
-        if len(outside):
-            i = outside[0]
-            raise ValueError(
-                f"labels[{i}] is {labels[i]}; wanted a class in 0..{self.n_classes - 1}"
-            )
-        if len(np.unique(labels)) < 2:
-            raise ValueError(f"all labels are {labels[0]}; wanted samples of at least two classes")
+        validation.classes(labels, self.n_classes)
         put("labels", _frozen(labels.astype(np.int64)))
 
     def _validate_ends(self, put: Put) -> None:
@@ -221,10 +201,9 @@ class Problem(_Cached):
             value = np.zeros(shape) if given is None else np.asarray(given)
             if value.dtype.kind not in "fiu":
                 raise ValueError(f"{name} has type {value.dtype}; wanted numbers")
-            if value.shape != shape:
-                raise ValueError(f"{name} has shape {value.shape}; wanted {shape}")
+            validation.shape(name, value, shape)
             put(name, _frozen(value.astype(np.float64)))
-            _refuse_non_finite(name, getattr(self, name))
+            validation.finite(name, getattr(self, name))
 
     @property
     def n_samples(self) -> int:
@@ -312,32 +291,6 @@ def _duplicates(problem: Problem) -> list[str]:
         f"samples {shown}{more} have equal lifted inputs and different labels:"
         " no control can separate them"
     ]
-
-
-def _integer(name: str, value: object, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"{name} is {value!r}; wanted an integer of at least {least}")
-    return int(value)
-
-
-def _number(name: str, value: object) -> float:
-    real = (int, float, np.integer, np.floating)
-    if isinstance(value, bool) or not isinstance(value, real):
-        raise ValueError(f"{name} is {value!r}; wanted a number")
-    try:
-        value = float(value)
-    except OverflowError:
-        value = math.inf
-    if not math.isfinite(value):
-        raise ValueError(f"{name} is {value}; wanted a finite number")
-    return value
-
-
-def _refuse_non_finite(name: str, array: np.ndarray) -> None:
-    bad = np.argwhere(~np.isfinite(array))
-    if len(bad):
-        at = ", ".join(str(i) for i in bad[0])
-        raise ValueError(f"{name}[{at}] is {array[tuple(bad[0])]}; wanted finite numbers")
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:

@@ -8,16 +8,13 @@ depth, h, p_d, r, gamma, beta.  Layer costs are the Euler sums of these.
 from __future__ import annotations
 
 import json
-import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import safetensors
 
-from .description import loads_json
-from .files import content_hash
+from . import container, validation
 
 FORMAT = "trace-1"
 _TYPES = {"logits": ("F64", "F32"), "control_norm": ("F64", "F32"), "labels": ("I64",)}
@@ -49,10 +46,7 @@ class Trace:
 def is_trace(path: str | os.PathLike) -> bool:
     """Whether the file is a safetensors file that calls itself a trace; anything else is not."""
     try:
-        with open(path, "rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(size)) if 0 < size < 2**26 else {}
-        statement = json.loads(header["__metadata__"]["problem"])
+        statement = json.loads(container.header(path)["__metadata__"]["problem"])
         return isinstance(statement, dict) and statement.get("format") == FORMAT
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
@@ -72,36 +66,31 @@ def load(path: str | os.PathLike) -> Trace:
         raise ValueError(f"{path}: {error}") from None
 
 
+def save(path: str | os.PathLike, trace: Trace) -> str:
+    """Write a trace atomically and return the content hash; what cannot be read is not written.
+
+    Raises
+    ------
+    ValueError : shapes that do not fit, numbers that are not finite or out of range
+    OSError : the folder is not writable; nothing is left behind
+    """
+    numbers = _numbers({key: getattr(trace, key) for key in _KEYS})
+    tensors = {name: np.asarray(getattr(trace, name)) for name in _TYPES}
+    _check_tensors(tensors, numbers)
+    statement = {"format": FORMAT, **numbers}
+    return container.write(path, statement, trace.origin, tensors, _TYPES)
+
+
 def _load(path: Path) -> Trace:
-    with path.open("rb"):  # the plain reason (missing, a folder, no permission) comes from here
-        pass
-    tensors = {}
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            for name in file.keys():  # noqa: SIM118 (no mapping)
-                dtype = file.get_slice(name).get_dtype()
-                if name not in _TYPES:
-                    raise ValueError(f"unknown tensor {name!r}; wanted {', '.join(_TYPES)}")
-                if dtype not in _TYPES[name]:
-                    wanted = " or ".join(_TYPES[name])
-                    raise ValueError(f"tensor {name!r} has type {dtype}; wanted {wanted}")
-                tensors[name] = file.get_tensor(name)
-    except safetensors.SafetensorError as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"not a complete safetensors file ({reason})") from None
+    tensors, metadata = container.read(path, _TYPES)
     for name in _TYPES:
         if name not in tensors:
             raise ValueError(f"tensor {name!r} is missing")
-    statement = loads_json(metadata["problem"])
-    if not isinstance(statement, dict):
-        raise ValueError(f'"problem" is {type(statement).__name__}; wanted a JSON object')
-    origin = loads_json(metadata.get("origin", "{}"))
-    if not isinstance(origin, dict):
-        raise ValueError(f'"origin" is {type(origin).__name__}; wanted a JSON object')
-    numbers = _numbers(statement)
-    _check_shapes(tensors, numbers)
-    sha256 = content_hash(statement, tensors)
+    statement = container.json_object(metadata, "problem")
+    origin = container.json_object(metadata, "origin") if "origin" in metadata else {}
+    numbers = _numbers({key: value for key, value in statement.items() if key != "format"})
+    _check_tensors(tensors, numbers)
+    sha256 = container.content_hash(statement, tensors)
     float32 = tuple(sorted(k for k, v in tensors.items() if v.dtype == np.float32))
     for name in ("logits", "control_norm"):
         tensors[name] = tensors[name].astype(np.float64)
@@ -109,51 +98,34 @@ def _load(path: Path) -> Trace:
 
 
 def _numbers(statement: dict) -> dict:
+    """Return the numbers of the statement, each validated."""
     for key in statement:
-        if key not in (*_KEYS, "format"):
+        if key not in _KEYS:
             raise ValueError(f'unknown key {key!r} in "problem"; wanted {", ".join(_KEYS)}')
-    numbers = {}
-    for key in _KEYS:
-        value = statement.get(key)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ValueError(f"{key} is {value!r}; wanted a number")
-        if key in ("n_classes", "depth", "beta"):
-            if not isinstance(value, int):
-                raise ValueError(f"{key} is {value!r}; wanted an integer")
-        elif not math.isfinite(value):
-            raise ValueError(f"{key} is {value}; wanted a finite number")
-        numbers[key] = value if key in ("n_classes", "depth", "beta") else float(value)
-    n_c = numbers["n_classes"]
-    for key, holds, wanted in (
-        ("n_classes", n_c >= 2, "at least 2"),
-        ("depth", numbers["depth"] >= 1, "at least 1"),
-        ("h", numbers["h"] > 0, "a number above 0"),
-        ("r", numbers["r"] >= 0, "at least 0"),
-        ("gamma", numbers["gamma"] >= 0, "at least 0"),
-        ("beta", numbers["beta"] in (0, 1), "0 or 1"),
-        ("p_d", n_c >= 2 and 1 / n_c < numbers["p_d"] <= 1, "1/n_classes < p_d <= 1"),
-        ("gamma", numbers["beta"] or numbers["gamma"], "above 0 where beta is 0"),
-    ):
-        if not holds:
-            raise ValueError(f"{key} is {numbers[key]}; wanted {wanted}")
+    given = {key: statement.get(key) for key in _KEYS}
+    numbers = {
+        "n_classes": validation.integer("n_classes", given["n_classes"], 2),
+        "depth": validation.integer("depth", given["depth"], 1),
+        "h": validation.positive("h", given["h"]),
+        "p_d": validation.number("p_d", given["p_d"]),
+        "r": validation.at_least("r", given["r"], 0),
+        "gamma": validation.at_least("gamma", given["gamma"], 0),
+        "beta": validation.flag("beta", validation.integer("beta", given["beta"], 0)),
+    }
+    validation.soft_probability(numbers["n_classes"], numbers["p_d"])
+    validation.some_data_cost(numbers["beta"], numbers["gamma"])
     return numbers
 
 
-def _check_shapes(tensors: dict[str, np.ndarray], numbers: dict) -> None:
+def _check_tensors(tensors: dict[str, np.ndarray], numbers: dict) -> None:
     N, n_c, labels = numbers["depth"], numbers["n_classes"], tensors["labels"]
-    if labels.ndim != 1 or not len(labels):
-        raise ValueError(f"tensor 'labels' has shape {labels.shape}; wanted (n_d,)")
+    if labels.ndim != 1 or not len(labels) or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"tensor 'labels' has shape {labels.shape} and type {labels.dtype};"
+            " wanted integers, (n_d,)"
+        )
     for name, shape in (("logits", (N + 1, len(labels), n_c)), ("control_norm", (N,))):
-        if tensors[name].shape != shape:
-            raise ValueError(f"tensor {name!r} has shape {tensors[name].shape}; wanted {shape}")
-        bad = np.argwhere(~np.isfinite(tensors[name]))
-        if len(bad):
-            at = [int(i) for i in bad[0]]
-            value = tensors[name][tuple(at)]
-            raise ValueError(f"tensor {name!r}{at} is {value}; wanted finite numbers")
+        validation.shape(f"tensor {name!r}", tensors[name], shape)
     if tensors["control_norm"].min() < 0:
         raise ValueError("tensor 'control_norm' has a negative entry; wanted norms")
-    if labels.min() < 0 or labels.max() >= n_c:
-        raise ValueError(f"labels leave 0..{n_c - 1}")
-    if len(np.unique(labels)) < 2:
-        raise ValueError(f"all labels are {labels[0]}; wanted samples of at least two classes")
+    validation.classes(labels, n_c)

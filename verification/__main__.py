@@ -6,6 +6,8 @@ import argparse
 import os
 import sys
 
+from ocp import exits
+
 from .checks import CHECKS, REGISTRY
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -72,17 +74,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _refuse(f"--tol is {options.tol}; wanted a finite number above 0")
     if not options.budget >= 0.0:
         return _refuse(f"--budget is {options.budget}; wanted a number of passes of at least 0")
-    try:
-        return _judge(files, only, options)
-    except OSError as error:
-        return _refuse(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    except ArithmeticError as error:
-        return _refuse(f"a number leaves the range of floating point, no verdict: {error}")
-    except (ValueError, MemoryError) as error:
-        return _refuse(" ".join(str(error).split()) or "not enough memory")
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    refuse = (*exits.UNUSABLE_INPUT, ArithmeticError)
+    return exits.run(lambda: _judge(files, only, options), "verification", refuse)
 
 
 def _looks_like_a_file(name: str) -> bool:
@@ -90,8 +83,7 @@ def _looks_like_a_file(name: str) -> bool:
 
 
 def _refuse(sentence: str) -> int:
-    print(f"verification: {sentence}", file=sys.stderr)
-    return 2
+    return exits.unusable(sentence, "verification")
 
 
 def _judge(files: list[str], only: list[str], options: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 from ocp import files as training_files
 from ocp import trace
 from ocp.files import TrainingFile
+from ocp.versions import versions
 
 from .checks import CHECKS, REGISTRY, Row, large_curvature
 from .evaluation.subject import BUDGET, NO_STATES, Subject, TraceSubject, TrainingSubject
@@ -69,8 +70,8 @@ def read(paths: Sequence[str | os.PathLike], data: str | os.PathLike | None) -> 
             continue
         try:
             contents.append(training_files.load(path))
-        except ValueError as error:
-            if data is None or "--data" not in str(error):
+        except training_files.InputsElsewhere:
+            if data is None:
                 raise
             contents.append(training_files.load(path, data))
             used = True
@@ -180,6 +181,6 @@ def _at(entry: Entry, name: str) -> Entry:
 def json_text(report: Report) -> str:
     """Return the report as JSON with the versions it was made with."""
     from .report import to_json
-    from .versions import versions
 
-    return json.dumps({**to_json(report), "versions": versions()}, indent=1, allow_nan=False)
+    made_with = versions("safetensors", "python-flint")
+    return json.dumps({**to_json(report), "versions": made_with}, indent=1, allow_nan=False)

@@ -14,6 +14,8 @@ import operator
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from ocp import exits
+
 
 class Verdict(enum.Enum):
     """Outcome of one line; the value is the word that the user reads."""
@@ -166,7 +168,8 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        return {Verdict.FAILED: 1, Verdict.INCONCLUSIVE: 3}.get(self.verdict, 0)
+        codes = {Verdict.FAILED: exits.FAILED, Verdict.INCONCLUSIVE: exits.INCONCLUSIVE}
+        return codes.get(self.verdict, exits.OK)
 
     def counts(self) -> dict[Verdict, int]:
         """Return how many lines have each outcome."""

@@ -23,7 +23,7 @@ import pictures
 import study
 import trained
 
-from ocp.command_line import console as show
+from ocp import exits
 
 NAME = "depth"
 SETS = {
@@ -275,4 +275,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(show.run(main))
+    sys.exit(exits.run(main))

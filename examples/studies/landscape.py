@@ -22,8 +22,8 @@ import numpy as np
 import pictures
 import study
 
+from ocp import exits
 from ocp.atomic import write_atomically
-from ocp.command_line import console as show
 
 NAME = "landscape"
 SPIRALS = {"data": "spirals", "data_options": {"points_per_class": 97}, "depth": 20}
@@ -367,4 +367,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(show.run(main))
+    sys.exit(exits.run(main))

@@ -22,7 +22,7 @@ import numpy as np
 import pictures
 import study
 
-from ocp.command_line import console as show
+from ocp import exits
 from ocp.loss import off_target
 
 NAME = "soft_target"
@@ -226,4 +226,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(show.run(main))
+    sys.exit(exits.run(main))

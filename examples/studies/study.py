@@ -271,7 +271,7 @@ def conduct(
     """Compute a study's rows and tables, then draw its figures from the tables; the exit code."""
     from rich.console import Console
 
-    from ocp.command_line import console as show
+    from ocp import exits
 
     console = Console()
     tables = options.from_tables
@@ -282,7 +282,7 @@ def conduct(
                 held.write()
         except OutOfTime:
             console.print("time is over; the same command goes on from here", highlight=False)
-            return show.EXIT_NOT_SOLVED
+            return exits.FAILED
         tables = options.output
     figures = drawn(name, tables, draw)
     options.output.mkdir(parents=True, exist_ok=True)
@@ -291,7 +291,7 @@ def conduct(
     more = ", tables" if options.from_tables is None else ""
     console.print(f"written to {options.output}: {', '.join(figures)} (PDF, PNG){more}",
                   highlight=False)  # fmt: skip
-    return show.EXIT_OK
+    return exits.OK
 
 
 def drawn(name: str, folder: Path, draw) -> dict:
@@ -331,7 +331,7 @@ def _attempt(compute: Compute, task: Task, given: Files) -> tuple[dict, Files] |
     """Compute one row, in the worker; an error of this row alone is its outcome."""
     from threadpoolctl import threadpool_limits
 
-    from ocp.solvers.solution import versions
+    from ocp.versions import versions
 
     cpu, wall = time.process_time(), time.perf_counter()
     with executors.interruptible(), threadpool_limits(1):

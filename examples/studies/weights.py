@@ -20,7 +20,7 @@ import csv_tables
 import pictures
 import study
 
-from ocp.command_line import console as show
+from ocp import exits
 
 NAME = "weights"
 GROWTH = continuation_rows.GROWTH | {"append_scale": 1e-3}
@@ -157,4 +157,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(show.run(main))
+    sys.exit(exits.run(main))

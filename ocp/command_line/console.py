@@ -1,11 +1,11 @@
-"""What the command lines show: progress, the table of layers, a summary; and how they refuse."""
+"""What the command lines show: progress, the table of layers, a summary."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from rich.console import Console
@@ -15,28 +15,6 @@ from ..evaluation.depth import LayerTable, depth_used, entry_layer, idle_from
 from ..problem import Problem
 from ..solvers.progress import Progress, Report
 from ..solvers.solution import Solution
-
-#: exit codes of `python -m ocp` and of the examples
-EXIT_OK, EXIT_NOT_SOLVED, EXIT_UNUSABLE, EXIT_INTERRUPTED = 0, 1, 2, 130
-
-
-def run(main: Callable[[], int]) -> int:
-    """Call main; unusable input becomes one sentence on stderr, Ctrl-C becomes 130."""
-    try:
-        return main()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except OSError as error:
-        reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        print(f"error: {reason}", file=sys.stderr)
-        return EXIT_UNUSABLE
-    except MemoryError as error:
-        print(f"error: the problem does not fit into memory: {error}", file=sys.stderr)
-        return EXIT_UNUSABLE
-    except (ValueError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_UNUSABLE
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from .. import description, files, solvers
+from .. import description, exits, files, solvers
 from ..atomic import check_writable, write_atomically
 from ..continuation import growth as continuation
 from ..continuation import growth_by_gain
@@ -59,8 +59,8 @@ def _one_solution(options: argparse.Namespace) -> int:
         write_atomically(options.json, text.encode())
     console.print(f"written to {options.output}", highlight=False)
     if solution.status is Status.INTERRUPTED:
-        return show.EXIT_INTERRUPTED
-    return show.EXIT_OK if solution.status is Status.SOLVED else show.EXIT_NOT_SOLVED
+        return exits.INTERRUPTED
+    return exits.OK if solution.status is Status.SOLVED else exits.FAILED
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -202,12 +202,12 @@ def _multistart(options: argparse.Namespace) -> int:
         f"{solved} of {options.starts} starts SOLVED, {len(found.optima)} distinct minima"
     )
     if found.best is None:
-        return show.EXIT_NOT_SOLVED
+        return exits.FAILED
     best = solution_path(options.output, found.best.seed)
     write_atomically(options.output / "best.safetensors", best.read_bytes())
     console.print(f"best found: J = {found.best.objective:.10f} (seed {found.best.seed})")
     console.print(f"written to {options.output}: best.safetensors, table.md", highlight=False)
-    return show.EXIT_OK
+    return exits.OK
 
 
 @contextlib.contextmanager

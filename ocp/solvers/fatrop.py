@@ -23,10 +23,11 @@ import numpy as np
 from ..controls import Controls, validate
 from ..evaluation.rollout import rollout
 from ..problem import Problem
+from ..versions import versions
 from .multiple_shooting import multiple_shooting
 from .optimality import assess
 from .progress import Progress, Report, silent
-from .solution import Solution, SolveReport, Status, versions
+from .solution import Solution, SolveReport, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,10 +21,11 @@ import numpy as np
 from ..controls import Controls, validate
 from ..evaluation.rollout import gradient, kkt_residual, objective, rollout
 from ..problem import Problem
+from ..versions import versions
 from .multiple_shooting import Transcription, multiple_shooting, single_shooting
 from .optimality import assess
 from .progress import Progress, Report, silent
-from .solution import Iteration, Solution, SolveReport, Status, versions
+from .solution import Iteration, Solution, SolveReport, Status
 
 #: why a residual above the tolerance was returned; a residual below it is judged by `assess`
 RETURN_STRINGS = {

@@ -12,8 +12,9 @@ from ..controls import Controls, flatten, unflatten, validate
 from ..evaluation.assembly import assembled_hessian
 from ..evaluation.rollout import gradient
 from ..problem import Problem
+from ..versions import versions
 from .optimality import assess
-from .solution import Iteration, Solution, SolveReport, Status, versions
+from .solution import Iteration, Solution, SolveReport, Status
 
 
 def polish(

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import functools
-import importlib.metadata
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -162,22 +159,6 @@ class Solution:
 
 #: how growth and the command lines call any method: (problem, start, tolerance, report)
 Solver = Callable[[Problem, Controls, float, Report], Solution]
-
-
-def versions(*packages: str) -> dict[str, str]:
-    """Return the versions of Python and of the named distributions, for the record."""
-    found = {"python": platform.python_version()}
-    for name in ("turnpike-ocp", "numpy", "scipy", *packages):
-        found[name] = _version(name)
-    return found
-
-
-@functools.cache  # a distribution's metadata takes 10 ms to parse, as long as ten Newton steps
-def _version(distribution: str) -> str:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _finite(value: Any) -> Any:

@@ -35,11 +35,12 @@ from ..evaluation.sweeps import (
     prepare,
 )
 from ..problem import Problem
+from ..versions import versions
 from . import krylov, trust_region
 from .curvature import by_factorisation
 from .optimality import assess
 from .progress import Progress, Report, silent
-from .solution import Iteration, Solution, SolveReport, Status, versions
+from .solution import Iteration, Solution, SolveReport, Status
 
 #: a predicted decrease below this times max(1, |J|) drowns in rounding
 ROUNDING = 1e-14

@@ -91,7 +91,7 @@ def _solve(name: str, seed: int, folder: Path) -> None:
     from ocp.controls import flatten
     from ocp.evaluation.rollout import logits, rollout
     from ocp.problem import Problem
-    from ocp.solvers.solution import versions
+    from ocp.versions import versions
 
     method = METHODS[name]
     inputs, labels = datasets.spirals(method.points_per_class)

@@ -80,11 +80,12 @@ def main() -> None:
 
 def about() -> str:
     """Processor and versions."""
-    from verification.versions import versions
+    from ocp.versions import versions
 
     lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
     model = next((line.partition(":")[2].strip() for line in lines if "model name" in line), "")
-    return ", ".join([model, *(f"{name} {version}" for name, version in versions().items())])
+    made_with = versions("safetensors", "python-flint")
+    return ", ".join([model, *(f"{name} {version}" for name, version in made_with.items())])
 
 
 def environment() -> dict[str, str]:

@@ -11,7 +11,7 @@ from torch import nn
 
 from nn_baseline import export
 from nn_baseline.model import Network
-from ocp import files, trace
+from ocp import container, files, trace
 from ocp.evaluation import rollout
 
 
@@ -110,7 +110,7 @@ def test_a_stage_trace_of_any_blocks_holds_what_the_contract_says(tmp_path):
         **{"format": "trace-1", "n_classes": 3, "depth": 3, "h": 1.0, "p_d": 0.9, "r": 1e-3},
         **{"gamma": 1.0, "beta": 1},
     }
-    assert origin["sha256"] == sha256 == files.content_hash(problem, tensors)
+    assert origin["sha256"] == sha256 == container.content_hash(problem, tensors)
     assert tensors["logits"].shape == (4, 7, 3) and tensors["control_norm"].shape == (3,)
     last = readout(blocks[2](blocks[1](blocks[0](x)))).detach().numpy()
     assert tensors["logits"][-1] == pytest.approx(last, abs=1e-6)
@@ -135,10 +135,15 @@ def test_the_trace_of_the_statements_network_is_that_of_its_blocks(tmp_path, mak
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"labels": np.array([0, 3])}, "labels run from 0 to 3"),
-        ({"logits": np.zeros((2, 2, 4))}, "wanted"),
+        ({"labels": np.array([0, 3])}, r"labels\[1\] is 3; wanted a class in 0..2"),
+        ({"labels": np.array([1, 1])}, "all labels are 1"),
+        ({"labels": np.array([0.0, 1.0])}, "type float64; wanted integers"),
+        ({"logits": np.zeros((2, 2, 4))}, r"shape \(2, 2, 4\); wanted \(2, 2, 3\)"),
         ({"control_norm": np.array([np.nan])}, r"control_norm\[0\] is nan"),
+        ({"control_norm": -np.ones(1)}, "negative entry; wanted norms"),
         ({"p_d": 0.2}, "p_d is 0.2"),
+        ({"h": 0.0}, "h is 0.0; wanted a number above 0"),
+        ({"depth": 2}, r"shape \(2, 2, 3\); wanted \(3, 2, 3\)"),
     ],
 )
 def test_bad_traces_are_not_written(tmp_path, wrong, words):
@@ -146,8 +151,8 @@ def test_bad_traces_are_not_written(tmp_path, wrong, words):
         "logits": np.zeros((2, 2, 3)),
         "control_norm": np.ones(1),
         "labels": np.array([0, 1]),
-        **{"n_classes": 3, "h": 1.0, "p_d": 0.9, "r": 1e-3, "gamma": 1.0, "beta": 1},
+        **{"n_classes": 3, "depth": 1, "h": 1.0, "p_d": 0.9, "r": 1e-3, "gamma": 1.0, "beta": 1},
     } | wrong
     with pytest.raises(ValueError, match=words):
-        export.write_trace(tmp_path / "x", **given)
+        trace.save(tmp_path / "x", trace.Trace(**given))
     assert not (tmp_path / "x").exists()

@@ -5,7 +5,7 @@ import pytest
 import safetensors.numpy
 from small_minima import solved
 
-from ocp import files, trace
+from ocp import container, files, trace
 from ocp.evaluation import rollout
 from verification.__main__ import main
 from verification.api import verify
@@ -24,8 +24,8 @@ def write(path, statement=None, metadata=None, **tensors):
     keys = {"format": "trace-1", "n_classes": 2, "depth": 6, "h": 0.5, "p_d": 0.9}
     keys |= {"r": 1e-3, "gamma": 1.0, "beta": 1} | (statement or {})
     keys = {k: v for k, v in keys.items() if v is not None}
-    origin = {"sha256": files.content_hash(keys, stored)} | (metadata or {})
-    text = {"problem": files.canonical_json(keys), "origin": files.canonical_json(origin)}
+    origin = {"sha256": container.content_hash(keys, stored)} | (metadata or {})
+    text = {"problem": container.canonical_json(keys), "origin": container.canonical_json(origin)}
     path.write_bytes(safetensors.numpy.save(stored, text))
     return problem, u
 
@@ -67,11 +67,11 @@ def test_a_trace_without_claims_is_inconclusive_and_a_wrong_hash_fails(tmp_path)
         ({"statement": {"depth": 5}}, "'logits' has shape"),
         ({"statement": {"p_d": 0.5}}, "p_d is 0.5"),
         ({"statement": {"beta": 2}}, "beta is 2"),
-        ({"statement": {"beta": 0, "gamma": 0.0}}, "gamma is 0.0"),
+        ({"statement": {"beta": 0, "gamma": 0.0}}, "beta and gamma are both 0"),
         ({"statement": {"n_classes": True}}, "n_classes is True"),
         ({"labels": None}, "'labels' is missing"),
         ({"labels": np.zeros(12)}, "'labels' has type F64"),
-        ({"labels": np.arange(12)}, "labels leave 0..1"),
+        ({"labels": np.arange(12)}, "labels[2] is 2; wanted a class in 0..1"),
         ({"labels": np.zeros(12, dtype=np.int64)}, "all labels are 0"),
         ({"control_norm": -np.ones(6)}, "negative"),
         ({"logits": np.full((7, 12, 2), np.nan)}, "'logits'[0, 0, 0] is nan"),

@@ -10,8 +10,8 @@ import safetensors.numpy
 from small_minima import minimise, small, solved
 from zoo import claimed, curvature_at, edited, minimum, moved, specimen, widened
 
+from ocp import container, datasets, files
 from ocp import controls as containers
-from ocp import datasets, files
 from ocp.controls import Controls, flatten
 from ocp.description import statement_of
 from ocp.evaluation.assembly import assembled_hessian
@@ -426,6 +426,6 @@ def rewritten(path: Path, content: TrainingFile, *single: str) -> None:
         meta = file.metadata()
         stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     stored |= {name: stored[name].astype("<f4") for name in single}
-    new = files.content_hash(statement_of(content.problem), stored)
+    new = container.content_hash(statement_of(content.problem), stored)
     meta["origin"] = meta["origin"].replace(digest, new)
     path.write_bytes(safetensors.numpy.save(stored, meta))
