@@ -103,18 +103,20 @@ def _numbers(statement: dict) -> dict:
         if key not in _KEYS:
             raise ValueError(f'unknown key {key!r} in "problem"; wanted {", ".join(_KEYS)}')
     given = {key: statement.get(key) for key in _KEYS}
-    numbers = {
-        "n_classes": validation.integer("n_classes", given["n_classes"], 2),
+    n_classes = validation.integer("n_classes", given["n_classes"], 2)
+    p_d, gamma = (validation.number(key, given[key]) for key in ("p_d", "gamma"))
+    beta = validation.flag("beta", validation.integer("beta", given["beta"], 0))
+    validation.soft_probability(n_classes, p_d)
+    validation.some_data_cost(beta, gamma)
+    return {
+        "n_classes": n_classes,
         "depth": validation.integer("depth", given["depth"], 1),
         "h": validation.positive("h", given["h"]),
-        "p_d": validation.number("p_d", given["p_d"]),
+        "p_d": p_d,
         "r": validation.at_least("r", given["r"], 0),
-        "gamma": validation.at_least("gamma", given["gamma"], 0),
-        "beta": validation.flag("beta", validation.integer("beta", given["beta"], 0)),
+        "gamma": validation.at_least("gamma", gamma, 0),
+        "beta": beta,
     }
-    validation.soft_probability(numbers["n_classes"], numbers["p_d"])
-    validation.some_data_cost(numbers["beta"], numbers["gamma"])
-    return numbers
 
 
 def _check_tensors(tensors: dict[str, np.ndarray], numbers: dict) -> None:
