@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ocp.controls import layer_size
 from ocp.problem import SCHEMES, Problem
 
 from .evaluation import chunks, control_norms, final_logits, is_right
@@ -124,7 +123,7 @@ def multiply_adds(problem: Problem, depth: int | None = None) -> int:
 def parameters(problem: Problem) -> int:
     """Numbers that an evaluation reads, fixed ends included."""
     n, n_in = problem.width, problem.inputs.shape[1]
-    return problem.depth * layer_size(problem) + n * n_in + n + problem.n_classes * (n + 1)
+    return problem.depth * problem.layer_size + n * n_in + n + problem.n_classes * (n + 1)
 
 
 def equal_budget_epochs(problem: Problem, epochs: int, depth: int) -> int:

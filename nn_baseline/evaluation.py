@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ocp import loss
+from ocp.problem import END_PARTS
 
-from .model import END_PARTS, LAYER_PARTS, Network, soft_cross_entropy
+from .model import LAYER_PARTS, Network, soft_cross_entropy
 
 CHUNK = 2048
 

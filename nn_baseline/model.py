@@ -25,13 +25,12 @@ from torch import Tensor, nn
 
 from ocp.controls import Controls, ends, flatten, near_zero, validate
 from ocp.loss import entropy, off_target, soft_target
-from ocp.problem import SCHEMES, Problem
+from ocp.problem import END_PARTS, SCHEMES, Problem
 
 from .activations import activation
 from .fused import WeightedCosts
 
 LAYER_PARTS = ("A", "b", "W")
-END_PARTS = ("lift_weight", "lift_bias", "readout_weight", "readout_bias")
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from . import validation
-from .problem import Problem
+from .problem import END_PARTS, Problem
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -74,28 +74,22 @@ class Controls:
 
 def ends(problem: Problem, controls: Controls) -> tuple[np.ndarray, ...]:
     """Return (E, e, C, c): the trained ones from `controls`, the others from `problem`."""
-    names = ("lift_weight", "lift_bias", "readout_weight", "readout_bias")
-    trained = [getattr(controls, name) for name in names]
+    trained = [getattr(controls, part) for part in END_PARTS]
     return tuple(
-        getattr(problem, name) if value is None else value
-        for name, value in zip(names, trained, strict=True)
+        getattr(problem, part) if value is None else value
+        for part, value in zip(END_PARTS, trained, strict=True)
     )
 
 
+def penalty_diagonal(problem: Problem) -> np.ndarray:
+    """Return the diagonal of the quadratic penalty, (d,): h r on layers, r_ends on trained ends."""
+    diagonal = np.full(problem.n_decision, problem.r_ends)
+    diagonal[: problem.depth * problem.layer_size] = problem.h * problem.r
+    return diagonal
+
+
 def _end_shapes(problem: Problem) -> list[tuple[str, tuple[int, ...]]]:
-    shapes: list[tuple[str, tuple[int, ...]]] = []
-    for end in ("lift", "readout"):
-        if end in problem.trained:
-            for part in ("weight", "bias"):
-                name = f"{end}_{part}"
-                shapes.append((name, getattr(problem, name).shape))
-    return shapes
-
-
-def layer_size(problem: Problem) -> int:
-    """Return the number of decision variables in one layer."""
-    n = problem.width
-    return (2 if problem.block == "double" else 1) * n * n + n
+    return [(part, getattr(problem, part).shape) for part in problem.trained_parts]
 
 
 def flatten(controls: Controls) -> np.ndarray:
@@ -105,12 +99,8 @@ def flatten(controls: Controls) -> np.ndarray:
     if controls.W is not None:
         parts.append(controls.W.reshape(N, -1))
     flat = [np.concatenate(parts, axis=1).ravel()]
-    for value in (
-        controls.lift_weight,
-        controls.lift_bias,
-        controls.readout_weight,
-        controls.readout_bias,
-    ):
+    for part in END_PARTS:
+        value = getattr(controls, part)
         if value is not None:
             flat.append(value.ravel())
     return np.concatenate(flat)
@@ -118,7 +108,7 @@ def flatten(controls: Controls) -> np.ndarray:
 
 def unflatten(problem: Problem, u: np.ndarray) -> Controls:
     """Return the controls of flat vectors u, (..., d); leading axes come first in every part."""
-    N, n, m = problem.depth, problem.width, layer_size(problem)
+    N, n, m = problem.depth, problem.width, problem.layer_size
     lead = u.shape[:-1]
     layers = u[..., : N * m].reshape(*lead, N, m)
     parts: dict[str, Any] = {
@@ -137,7 +127,7 @@ def unflatten(problem: Problem, u: np.ndarray) -> Controls:
 
 def describe(problem: Problem, index: int) -> str:
     """Return where entry `index` of the flat order lies, as "layer 7, A[1,2]"."""
-    n, m = problem.width, layer_size(problem)
+    n, m = problem.width, problem.layer_size
     k, j = divmod(int(index), m)
     if k < problem.depth:
         if j < n * n:
@@ -201,7 +191,7 @@ def validate(problem: Problem, controls: Controls) -> None:
         ("W", (N, n, n) if problem.block == "double" else None),
     ]
     trained = dict(_end_shapes(problem))
-    for name in ("lift_weight", "lift_bias", "readout_weight", "readout_bias"):
+    for name in END_PARTS:
         wanted.append((name, trained.get(name)))
     for name, shape in wanted:
         value = getattr(controls, name)

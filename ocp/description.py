@@ -78,10 +78,9 @@ def describe(problem: Problem) -> dict:
     return {
         "problem": statement,
         "data": {"inputs": problem.inputs.tolist(), "labels": problem.labels.tolist()},
-        "lift": {"weight": problem.lift_weight.tolist(), "bias": problem.lift_bias.tolist()},
-        "readout": {
-            "weight": problem.readout_weight.tolist(),
-            "bias": problem.readout_bias.tolist(),
+        **{
+            end: {part: getattr(problem, f"{end}_{part}").tolist() for part in ("weight", "bias")}
+            for end in ("lift", "readout")
         },
     }
 

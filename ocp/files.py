@@ -17,16 +17,22 @@ import numpy as np
 from . import container, data_files
 from .controls import Controls, ends, validate
 from .description import check_format, problem_from_statement, statement_of
-from .problem import Problem
+from .problem import END_PARTS, Problem
+
+
+def _stored_as(part: str) -> str:
+    """The tensor's name of a part of an end: "lift.weight" for lift_weight."""
+    return part.replace("_", ".")
+
 
 _FLOATS = ("F64", "F32")
 _TYPES = {
     **dict.fromkeys(("A", "b", "W"), _FLOATS),
-    **dict.fromkeys(("readout.weight", "readout.bias", "lift.weight", "lift.bias"), _FLOATS),
+    **{_stored_as(part): _FLOATS for part in END_PARTS},
     **{"inputs": (*_FLOATS, "U8"), "labels": ("I64",), "costate": _FLOATS},
     **{"test.inputs": (*_FLOATS, "U8"), "test.labels": ("I64",)},
 }
-_NEEDED = ("A", "b", "readout.weight", "readout.bias", "lift.weight", "lift.bias", "labels")
+_NEEDED = ("A", "b", *map(_stored_as, END_PARTS), "labels")
 
 
 class InputsElsewhere(ValueError):
@@ -68,15 +74,11 @@ def save(path: str | os.PathLike, content: TrainingFile) -> str:
     """
     problem, controls = content.problem, content.controls
     validate(problem, controls)
-    E, e, C, c = ends(problem, controls)
     tensors: dict[str, np.ndarray | None] = {
         "A": controls.A,
         "b": controls.b,
         "W": controls.W,
-        "readout.weight": C,
-        "readout.bias": c,
-        "lift.weight": E,
-        "lift.bias": e,
+        **dict(zip(map(_stored_as, END_PARTS), ends(problem, controls), strict=True)),
         "inputs": problem.inputs if content.data is None else None,
         "labels": problem.labels,
         "costate": content.costate,
@@ -138,22 +140,13 @@ def _load(path: Path, data: str | os.PathLike | None) -> TrainingFile:
         statement,
         inputs=tensors["inputs"],
         labels=tensors["labels"],
-        **{
-            f"{end}_{part}": tensors[f"{end}.{part}"]
-            for end in ("lift", "readout")
-            for part in ("weight", "bias")
-        },
+        **{part: tensors[_stored_as(part)] for part in END_PARTS},
     )
     controls = Controls(
         A=tensors["A"],
         b=tensors["b"],
         W=tensors.get("W"),
-        **{
-            f"{end}_{part}": tensors[f"{end}.{part}"]
-            for end in ("lift", "readout")
-            for part in ("weight", "bias")
-            if end in problem.trained
-        },
+        **{part: tensors[_stored_as(part)] for part in problem.trained_parts},
     )
     validate(problem, controls)
     _check_optional(problem, tensors)

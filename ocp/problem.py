@@ -29,6 +29,8 @@ SCHEMES: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 Put = Callable[[str, object], None]
 BLOCKS = ("single", "double")
 TRAINABLE = ("layers", "lift", "readout")
+#: E, e, C, c in the order in which trained ones follow the layers
+END_PARTS = ("lift_weight", "lift_bias", "readout_weight", "readout_bias")
 
 
 class _Cached:
@@ -191,12 +193,7 @@ class Problem(_Cached):
             put("lift_weight", np.eye(n, n_in))
         if self.readout_weight is None:
             put("readout_weight", np.eye(n_c, n))
-        for name, shape in (
-            ("lift_weight", (n, n_in)),
-            ("lift_bias", (n,)),
-            ("readout_weight", (n_c, n)),
-            ("readout_bias", (n_c,)),
-        ):
+        for name, shape in zip(END_PARTS, ((n, n_in), (n,), (n_c, n), (n_c,)), strict=True):
             given = getattr(self, name)
             value = np.zeros(shape) if given is None else np.asarray(given)
             if value.dtype.kind not in "fiu":
@@ -231,15 +228,21 @@ class Problem(_Cached):
         return self._soft_targets
 
     @property
-    def n_decision(self) -> int:
-        """d: N(n^2 + n), for block double N(2n^2 + n), plus the entries of trained ends."""
+    def layer_size(self) -> int:
+        """Number of decision variables in one layer: n^2 + n, for block double 2n^2 + n."""
         n = self.width
-        d = self.depth * ((2 if self.block == "double" else 1) * n * n + n)
-        if "lift" in self.trained:
-            d += self.lift_weight.size + n
-        if "readout" in self.trained:
-            d += self.readout_weight.size + self.n_classes
-        return d
+        return (2 if self.block == "double" else 1) * n * n + n
+
+    @property
+    def trained_parts(self) -> tuple[str, ...]:
+        """Those of `END_PARTS` that are decision variables."""
+        return tuple(part for part in END_PARTS if part.partition("_")[0] in self.trained)
+
+    @property
+    def n_decision(self) -> int:
+        """d: all layers, and the entries of trained ends."""
+        ends = sum(getattr(self, part).size for part in self.trained_parts)
+        return self.depth * self.layer_size + ends
 
     def with_(self, **changes: Any) -> Problem:
         """Return a copy with some fields replaced, validated again."""

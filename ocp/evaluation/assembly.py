@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..controls import Controls, flatten, layer_size
+from ..controls import Controls, flatten
 from ..problem import Problem
 from . import assembly_euler
 from .layer_derivatives import (
@@ -76,7 +76,7 @@ def _add_chunk(
 ) -> None:
     """Add the upper triangle of the Hessian of the data cost of some samples."""
     problem = constants.problem
-    N, n, m = problem.depth, problem.width, layer_size(problem)
+    N, n, m = problem.depth, problem.width, problem.layer_size
     losses = loss_hessians(constants, sweep, part)
     if assembly_euler.applies(problem):
         S, G, Fx = assembly_euler.blocks(H, constants, sweep, adjoint, losses, part)
@@ -148,7 +148,7 @@ def _add_ends(
     if problem.trained == ("layers",):
         return
     N, n = problem.depth, problem.width
-    m, samples = layer_size(problem), part.stop - part.start
+    m, samples = problem.layer_size, part.stop - part.start
     u, lift = slice(0, N * m), slice(N * m, N * m)
     Y = None
     if controls.lift_weight is not None:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..controls import layer_size
 from ..problem import Problem
 from .sweeps import Backward, Constants, Forward
 
@@ -44,7 +43,7 @@ def blocks(
     losses : Hessians of the data cost at the loss points that count, (points, samples, n, n)
     """
     problem, A, hold = constants.problem, sweep.controls.A, np.ascontiguousarray
-    N, n, m = problem.depth, problem.width, layer_size(problem)
+    N, n, m = problem.depth, problem.width, problem.layer_size
     nn, samples = n * n, part.stop - part.start
     X = hold(sweep.X[:N, part].mT)  # (N, n, samples), as all that follows
     dsigma, kappa = hold(adjoint.dsigma[0][:, part].mT), hold(adjoint.kappa[0][:, part].mT)

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from .. import loss
-from ..controls import Controls, ends, flatten, unflatten
+from ..controls import Controls, ends, flatten, penalty_diagonal, unflatten
 from ..problem import Problem
-from .rollout import Trajectory, add_lift, logits, penalty_weights, rollout
+from .rollout import Trajectory, add_lift, logits, rollout
 
 
 def hessian_product(problem: Problem, controls: Controls, directions: np.ndarray) -> np.ndarray:
@@ -74,7 +74,7 @@ def hessian_product(problem: Problem, controls: Controls, directions: np.ndarray
             dmu_sum, dmu_next, a_next = np.zeros_like(dx), np.zeros_like(dx), 0.0
     add_lift(out, problem, dadjoint)
     product = np.concatenate([flatten(_row(out, i))[None] for i in range(m)])
-    return product + penalty_weights(problem) * directions
+    return product + penalty_diagonal(problem) * directions
 
 
 def reduced_hessian(problem: Problem, controls: Controls, chunk: int = 64) -> np.ndarray:

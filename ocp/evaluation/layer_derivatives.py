@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..controls import ends, layer_size
+from ..controls import ends
 from .sweeps import Backward, Constants, Forward
 
 
@@ -46,7 +46,7 @@ def differentiate(
     """Return the derivatives of all layers, found stage by stage; see the module's text."""
     problem, controls = constants.problem, sweep.controls
     N, n, h, W = problem.depth, problem.width, problem.h, controls.W
-    m, nn = layer_size(problem), problem.width**2
+    m, nn = problem.layer_size, problem.width**2
     S, samples = len(constants.nodes), part.stop - part.start
     A = controls.A[:, None]
     theta = problem.n_classes * (n + 1) if controls.readout_weight is not None else 0

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import loss
-from ..controls import Controls, ends, flatten, unflatten
+from ..controls import Controls, ends, flatten, penalty_diagonal, unflatten
 from ..problem import SCHEMES, Problem
 
 
@@ -99,7 +99,8 @@ def objective(
     trajectory = rollout(problem, controls) if trajectory is None else trajectory
     terminal = problem.gamma * data_cost(problem, controls, trajectory.X[-1])
     cost = problem.h * layer_costs(problem, controls, trajectory).sum() + terminal
-    return cost + 0.5 * problem.r_ends * sum((v**2).sum() for _, v in _trained_ends(controls))
+    trained = (getattr(controls, part) for part in problem.trained_parts)
+    return cost + 0.5 * problem.r_ends * sum((value**2).sum() for value in trained)
 
 
 def gradient(
@@ -204,24 +205,9 @@ def _layer_squares(controls: Controls) -> np.ndarray:
     return squares
 
 
-def _trained_ends(controls: Controls) -> list[tuple[str, np.ndarray]]:
-    names = ("lift_weight", "lift_bias", "readout_weight", "readout_bias")
-    return [(n, getattr(controls, n)) for n in names if getattr(controls, n) is not None]
-
-
-def penalty_weights(problem: Problem) -> np.ndarray:
-    """Diagonal of the quadratic penalty: h r on layers, r_ends on trained ends, (d,)."""
-    weights = np.full(problem.n_decision, problem.r_ends)
-    n = problem.width
-    weights[: problem.depth * ((2 if problem.block == "double" else 1) * n * n + n)] = (
-        problem.h * problem.r
-    )
-    return weights
-
-
 def _penalty_gradient(problem: Problem, controls: Controls) -> Controls:
     """The gradient of the quadratic penalty, to be added to in place."""
-    return unflatten(problem, penalty_weights(problem) * flatten(controls))
+    return unflatten(problem, penalty_diagonal(problem) * flatten(controls))
 
 
 def _residual(problem: Problem, controls: Controls, X: np.ndarray) -> np.ndarray:

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import loss
-from ..controls import Controls, ends, flatten, unflatten
+from ..controls import Controls, ends, flatten, penalty_diagonal, unflatten
 from ..problem import SCHEMES, Problem
-from .rollout import penalty_weights
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -84,7 +83,7 @@ def prepare(problem: Problem) -> Constants:
         quadrature=quadrature,
         weights=np.append(per_stage, problem.gamma),
         first=0 if problem.beta else len(nodes) * problem.depth,
-        penalty=penalty_weights(problem),
+        penalty=penalty_diagonal(problem),
     )
 
 

@@ -80,7 +80,7 @@ class Packing:
     def __init__(self, problem: Problem, states: bool) -> None:
         self.problem, self.states = problem, states
         n, n_d = problem.width, problem.n_samples
-        self._n_u = (2 if problem.block == "double" else 1) * n * n + n
+        self._n_u = problem.layer_size
         self._n_x = n * n_d if states else 0
         shapes = []
         if "lift" in problem.trained:
@@ -114,13 +114,7 @@ class Packing:
             parts.append(X[1:].reshape(N, -1))  # column i of (n, n_d) is sample i
         ends = [
             np.ravel(value, order="F")
-            for value in (
-                controls.lift_weight,
-                controls.lift_bias,
-                controls.readout_weight,
-                controls.readout_bias,
-            )
-            if value is not None
+            for value in (getattr(controls, part) for part in self.problem.trained_parts)
         ]
         return np.concatenate([np.concatenate(parts, axis=1).ravel(), *ends])
 
@@ -137,14 +131,8 @@ class Packing:
         if p.block == "double":
             parts["W"] = layers[:, n * n + n : self._n_u].reshape(N, n, n).mT.copy()
         X = layers[:, self._n_u :].reshape(N, p.n_samples, n).copy() if self.states else None
-        names = [
-            f"{end}_{part}"
-            for end in ("lift", "readout")
-            if end in p.trained
-            for part in ("weight", "bias")
-        ]
         start = N * size
-        for name, shape in zip(names, self._end_shapes, strict=True):
+        for name, shape in zip(p.trained_parts, self._end_shapes, strict=True):
             stop = start + math.prod(shape)
             value = w[start:stop].reshape(shape, order="F").copy()
             parts[name] = value.ravel() if name.endswith("bias") else value

@@ -17,8 +17,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ocp.controls import layer_size
-
 from . import arithmetic as balls
 from .model import (
     BallModel,
@@ -51,7 +49,7 @@ def gradient_and_hessian(
     g, kappas = gradient_and_adjoints(model, u, X, stages)
     q = parts_of(problem, u)
     A, W, C, c = q.A, q.W, q.C, q.c
-    n, m, n_d, d = problem.width, layer_size(problem), problem.n_samples, len(u)
+    n, m, n_d, d = problem.width, problem.layer_size, problem.n_samples, len(u)
     lift, readout = end_slices(problem)
     t = readout.stop - readout.start
     H = balls.zeros(d, d)
@@ -136,7 +134,7 @@ def final_jacobian(model: BallModel, u: np.ndarray, rows: np.ndarray) -> np.ndar
     problem = model.problem
     _, stages = states(model, u, order=1)
     q = parts_of(problem, u)
-    n, m, n_d, S = problem.width, layer_size(problem), problem.n_samples, len(model.a)
+    n, m, n_d, S = problem.width, problem.layer_size, problem.n_samples, len(model.a)
     found = np.empty((n_d, len(rows), problem.depth * m), dtype=object)
     sweep = np.empty((n_d, *rows.shape), dtype=object)
     sweep[...] = rows

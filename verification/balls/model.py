@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ocp.controls import ends, layer_size, unflatten
+from ocp.controls import ends, unflatten
 from ocp.problem import SCHEMES, Problem
 
 from . import arithmetic as balls
@@ -140,7 +140,7 @@ def gradient_and_adjoints(
     problem = model.problem
     q = parts_of(problem, u)
     A, W, C, c = q.A, q.W, q.C, q.c
-    n, m, (lift, readout) = problem.width, layer_size(problem), end_slices(problem)
+    n, m, (lift, readout) = problem.width, problem.layer_size, end_slices(problem)
     g = np.array(penalty(model), dtype=object) * u
     residual = _residual(model, C, c, X, balls.exact(problem.gamma)[()])
     costate = balls.matmul(residual, C)
@@ -211,14 +211,14 @@ def penalty(model: BallModel) -> list:
     from flint import arb
 
     problem = model.problem
-    layers = problem.depth * layer_size(problem)
+    layers = problem.depth * problem.layer_size
     inner, outer = model.h * arb(problem.r), arb(problem.r_ends)
     return [inner] * layers + [outer] * (problem.n_decision - layers)
 
 
 def end_slices(problem: Problem) -> tuple[slice, slice]:
     """Where a trained lift and readout lie in the flat order; empty where not trained."""
-    start = problem.depth * layer_size(problem)
+    start = problem.depth * problem.layer_size
     lift_size = problem.lift_weight.size + problem.width if "lift" in problem.trained else 0
     middle = start + lift_size
     stop = problem.n_decision

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ocp.controls import describe, flatten, layer_size
+from ocp.controls import describe, flatten
 
 from ..evaluation.adjoint import decay, multipliers
 from ..evaluation.states import batches, propagate
@@ -100,7 +100,7 @@ def scaled_stationarity(subject: TrainingSubject) -> Finding:
 
 def layer_groups(subject: TrainingSubject) -> list[tuple[str, slice]]:
     """Return the flat order in groups: every layer, then the trained ends together."""
-    size, depth = layer_size(subject.problem), subject.problem.depth
+    size, depth = subject.problem.layer_size, subject.problem.depth
     groups = [(f"layer {k}", slice(k * size, (k + 1) * size)) for k in range(depth)]
     if subject.problem.n_decision > depth * size:
         groups.append(("trained ends", slice(depth * size, subject.problem.n_decision)))

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ocp import loss
-from ocp.controls import Controls, ends, flatten, layer_size, unflatten
+from ocp.controls import Controls, ends, flatten, unflatten
 from ocp.problem import SCHEMES, Problem
 
 from ..balls import arithmetic as balls
@@ -119,7 +119,7 @@ def why_not(subject: TrainingSubject) -> str:
 def too_large(problem: Problem) -> str:
     """Why nothing is attempted, or ""."""
     equations = problem.n_samples * (problem.n_classes - 1)
-    unknowns = problem.depth * layer_size(problem)
+    unknowns = problem.depth * problem.layer_size
     if equations <= MAX_EQUATIONS and unknowns <= MAX_UNKNOWNS:
         return ""
     return (
@@ -139,7 +139,7 @@ def reach(
     problem: Problem, controls: Controls, progress: Callable[[str], None] = lambda text: None
 ) -> Reachability:
     """Steer from the given controls, deepened by nearly idle layers if the unknowns are too few."""
-    m = layer_size(problem)
+    m = problem.layer_size
     equations = problem.n_samples * (problem.n_classes - 1)
     deeper, start = _enough_layers(problem, controls, equations)
     unknowns = deeper.depth * m
@@ -251,7 +251,7 @@ def _enough_layers(
     problem: Problem, controls: Controls, equations: int
 ) -> tuple[Problem, Controls]:
     """The same network with nearly idle layers appended while the unknowns are too few."""
-    m = layer_size(problem)
+    m = problem.layer_size
     wanted = min(-(-equations * 5 // (4 * m)), MAX_UNKNOWNS // m)
     more = wanted - problem.depth
     if more <= 0:

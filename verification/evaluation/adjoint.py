@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ocp import loss
-from ocp.controls import Controls, ends, flatten
+from ocp.controls import Controls, ends, flatten, penalty_diagonal
 from ocp.problem import SCHEMES, Problem
 
 from .states import Batch, Pass, batches, count, logits, propagate
@@ -97,16 +97,7 @@ def gradient_and_costate_norms(
 
 def decay(problem: Problem, controls: Controls) -> np.ndarray:
     """Gradient of the quadratic costs: h r u, and r_ends times trained ends, (d,)."""
-    return decay_diagonal(problem) * flatten(controls)
-
-
-def decay_diagonal(problem: Problem) -> np.ndarray:
-    """Diagonal of the Hessian of the quadratic costs, (d,)."""
-    diagonal = np.full(problem.n_decision, problem.r_ends)
-    n = problem.width
-    size = (2 if problem.block == "double" else 1) * n * n + n
-    diagonal[: problem.depth * size] = problem.h * problem.r
-    return diagonal
+    return penalty_diagonal(problem) * flatten(controls)
 
 
 def collect(

@@ -19,10 +19,10 @@ import numpy as np
 import scipy.linalg
 
 from ocp import loss
-from ocp.controls import Controls, ends, flatten, layer_size, unflatten
+from ocp.controls import Controls, ends, flatten, penalty_diagonal, unflatten
 from ocp.problem import SCHEMES, Problem
 
-from .adjoint import Multipliers, decay_diagonal, loss_slope, multipliers
+from .adjoint import Multipliers, loss_slope, multipliers
 from .states import Batch, Pass, batches, logits, propagate
 
 #: memory of the tangents of one block of directions
@@ -67,11 +67,11 @@ def spectrum(problem: Problem, controls: Controls) -> Spectrum:
 def by_condensing(problem: Problem, controls: Controls) -> np.ndarray:
     """Return the reduced Hessian, (d, d), by condensing layer by layer from the last."""
     H = np.zeros((problem.n_decision, problem.n_decision))
-    copies = 2 + layer_size(problem) // 2 + problem.n_decision // (4 * problem.depth)
+    copies = 2 + problem.layer_size // 2 + problem.n_decision // (4 * problem.depth)
     for batch in batches(problem, copies=copies):
         _condense(problem, controls, batch, H)
     H = 0.5 * (H + H.T)
-    H[np.diag_indices_from(H)] += decay_diagonal(problem)
+    H[np.diag_indices_from(H)] += penalty_diagonal(problem)
     return H
 
 
@@ -79,7 +79,7 @@ def _condense(problem: Problem, controls: Controls, batch: Batch, H: np.ndarray)
     """Add the samples of one batch to H (symmetrised by the caller: blocks u_k, later twice)."""
     run = propagate(problem, controls, batch)
     found = multipliers(problem, controls, batch, run)
-    n, N, m = problem.width, problem.depth, layer_size(problem)
+    n, N, m = problem.width, problem.depth, problem.layer_size
     n_lift = problem.lift_weight.size + n if "lift" in problem.trained else 0
     n_p = problem.n_decision - N * m - n_lift  # trained readout
     samples = len(batch.s)
@@ -188,8 +188,8 @@ def _layer_curvature(
     J = dx_{k+1}/d(x_k, u_k, readout), (m, n, L).
     """
     nodes, weights = SCHEMES[problem.scheme]
-    n, m, h = problem.width, layer_size(problem), problem.h
-    samples, L = len(batch.s), problem.width + layer_size(problem) + n_p
+    n, m, h = problem.width, problem.layer_size, problem.h
+    samples, L = len(batch.s), problem.width + problem.layer_size + n_p
     A, W = controls.A[k], None if controls.W is None else controls.W[k]
     at_A, at_b, at_W = (
         slice(n, n + n * n),
@@ -247,7 +247,7 @@ def by_products(problem: Problem, controls: Controls) -> np.ndarray:
 
 def products(problem: Problem, controls: Controls, directions: np.ndarray) -> np.ndarray:
     """Return H d for each row d of directions, (D, d)."""
-    result = directions * decay_diagonal(problem)
+    result = directions * penalty_diagonal(problem)
     for batch in batches(problem, copies=2):
         run = propagate(problem, controls, batch)
         found = multipliers(problem, controls, batch, run)

@@ -115,8 +115,5 @@ def _zero(problem: Problem, **parts: np.ndarray) -> Controls:
     shapes: dict[str, tuple[int, ...]] = {"A": (N, n, n), "b": (N, n)}
     if problem.block == "double":
         shapes["W"] = (N, n, n)
-    for end in ("lift", "readout"):
-        if end in problem.trained:
-            for part in ("weight", "bias"):
-                shapes[f"{end}_{part}"] = getattr(problem, f"{end}_{part}").shape
+    shapes |= {part: getattr(problem, part).shape for part in problem.trained_parts}
     return Controls(**{name: parts.get(name, np.zeros(shape)) for name, shape in shapes.items()})

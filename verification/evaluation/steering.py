@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import scipy.linalg
 
-from ocp.controls import Controls, ends, flatten, layer_size, unflatten
+from ocp.controls import Controls, ends, flatten, unflatten
 from ocp.problem import SCHEMES, Problem
 
 from .states import Pass, propagate, whole
@@ -34,7 +34,7 @@ def equations_and_jacobian(
     moved = _with_layers(problem, controls, u)
     run = propagate(problem, moved, whole(problem))
     _, _, C, c = ends(problem, moved)
-    n, m, N = problem.width, layer_size(problem), problem.depth
+    n, m, N = problem.width, problem.layer_size, problem.depth
     n_d, rows = problem.n_samples, C[:-1] - C[-1]
     q = problem.soft_targets
     wanted = np.log(q[:, :-1] / q[:, -1:])
@@ -52,7 +52,7 @@ def _layer_slope(problem: Problem, controls: Controls, run: Pass, k: int) -> np.
     """dx_{k+1}/d(x_k, u_k), (n_d, n, n + m)."""
     nodes, weights = SCHEMES[problem.scheme]
     n, h, W = problem.width, problem.h, controls.W
-    total = np.zeros((problem.n_samples, n, n + layer_size(problem)))
+    total = np.zeros((problem.n_samples, n, n + problem.layer_size))
     dK = np.zeros_like(total)
     diagonal = np.arange(n)
     for s, (a, w) in enumerate(zip(nodes, weights, strict=True)):
@@ -84,7 +84,7 @@ def gauss_newton(
 
     The damping follows the residual first, and is constant in a second try where that is cheap.
     """
-    unknowns = problem.depth * layer_size(problem)
+    unknowns = problem.depth * problem.layer_size
     equations = problem.n_samples * (problem.n_classes - 1)
     budget = int(np.clip(WORK / (equations**2 * unknowns), 30, 200))
     u, residual = _levenberg(problem, controls, progress, budget, 1e-2, True)
@@ -103,7 +103,7 @@ def _levenberg(
     damping: float,
     follow: bool,
 ) -> tuple[np.ndarray, float]:
-    u = flatten(controls)[: problem.depth * layer_size(problem)].copy()
+    u = flatten(controls)[: problem.depth * problem.layer_size].copy()
     values, jacobian = equations_and_jacobian(problem, controls, u)
     for iteration in range(iterations):
         size = float(np.abs(values).max())

@@ -17,7 +17,6 @@ import numpy as np
 import scipy.optimize
 
 from ocp import loss
-from ocp.controls import layer_size
 from ocp.problem import SCHEMES, Problem
 
 from . import alpha
@@ -113,13 +112,13 @@ class OneSample:
     def _idle(self, factor: float) -> float:
         """What one layer collects with u = 0, computed once for each rate."""
         if factor not in self._idles:
-            zero = np.zeros((1, layer_size(self.problem)))
+            zero = np.zeros((1, self.problem.layer_size))
             self._idles[factor] = float(self.supply(zero, 1, factor, self.rate))
         return self._idles[factor]
 
     def collected(self, factor: float, N: int, optimise: bool) -> float:
         """Return the largest supply found in N layers; 0 for stopping at once is always there."""
-        m = layer_size(self.problem)
+        m = self.problem.layer_size
         # u = 0 keeps the state: every layer collects the same
         best = N * self._idle(factor)
         if optimise:
