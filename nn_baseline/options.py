@@ -6,6 +6,8 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
+from ocp.validation import at_least, integer, one_of
+
 OPTIMIZERS = ("adam", "adamw", "sgd", "lbfgs")
 SCHEDULES = ("constant", "linear", "cosine")
 DTYPES = ("float32", "float64")
@@ -65,10 +67,7 @@ class Options:
             ("schedule", SCHEDULES),
             ("dtype", DTYPES),
         ):
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)!r}; wanted one of {', '.join(known)}"
-                )
+            one_of(name, getattr(self, name), known)
         for name, least in (
             ("warmup", 0),
             ("epochs", 1),
@@ -77,17 +76,12 @@ class Options:
             ("evaluate_every", 0),
             ("seed", 0),
         ):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} is {value!r}; wanted an integer of at least {least}")
+            object.__setattr__(self, name, integer(name, getattr(self, name), least))
         for name in (
             *("lr", "lr_end", "momentum", "decoupled_decay", "clip"),
             *("min_fall", "init_scale", "checkpoint_seconds"),
         ):
-            value = getattr(self, name)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not number or not math.isfinite(value) or value < 0:
-                raise ValueError(f"{name} is {value!r}; wanted a finite number of at least 0")
+            object.__setattr__(self, name, at_least(name, getattr(self, name), 0))
         if self.lr_end > 1:
             raise ValueError(f"lr_end is {self.lr_end}; wanted a fraction of lr, at most 1")
         if self.lr == 0:

@@ -18,15 +18,18 @@ def integer(name: str, value: object, least: int) -> int:
     return int(value)
 
 
-def number(name: str, value: object) -> float:
-    """Return the number as a float, or raise ValueError unless it is one and finite."""
+def number(name: str, value: object, *, infinite: bool = False) -> float:
+    """Return the number as a float, or raise ValueError unless it is one and finite.
+
+    infinite : infinity will do as well, NaN will not
+    """
     if isinstance(value, bool) or not isinstance(value, _REALS):
         raise ValueError(f"{name} is {value!r}; wanted a number")
     try:
         found = float(value)
     except OverflowError:
         found = math.inf
-    if not math.isfinite(found):
+    if not math.isfinite(found) and not (infinite and math.isinf(found)):
         raise ValueError(f"{name} is {found}; wanted a finite number")
     return found
 
@@ -39,9 +42,9 @@ def positive(name: str, value: object) -> float:
     return found
 
 
-def at_least(name: str, value: object, least: float) -> float:
-    """Return the finite number, or raise ValueError if it is below `least`."""
-    found = number(name, value)
+def at_least(name: str, value: object, least: float, *, infinite: bool = False) -> float:
+    """Return the finite (or infinite) number, or raise ValueError if it is below `least`."""
+    found = number(name, value, infinite=infinite)
     if found < least:
         raise ValueError(f"{name} is {found}; wanted a number of at least {least:g}")
     return found

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from .. import validation
 from ..controls import Controls, flatten, near_zero, random_start, unflatten
 from ..problem import Problem
 from ..solvers import DEFAULT, as_solver
@@ -57,13 +58,9 @@ class GrowthOptions:
 
     def __post_init__(self) -> None:
         for name in ("start_scale", "append_scale", "intermediate_tolerance", "tolerance"):
-            value = getattr(self, name)
-            if not (np.isfinite(value) and value > 0):
-                raise ValueError(f"{name} is {value!r}; wanted a number above 0")
+            validation.positive(name, getattr(self, name))
         for name, least in (("trials", 1), ("escapes", 0), ("restarts", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} is {value!r}; wanted an integer of at least {least}")
+            validation.integer(name, getattr(self, name), least)
         if self.depths is not None and (
             not self.depths or self.depths[0] < 1 or (np.diff(self.depths) <= 0).any()
         ):

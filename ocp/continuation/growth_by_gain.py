@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import loss
+from .. import loss, validation
 from ..controls import Controls
 from ..evaluation.depth import idle_from
 from ..evaluation.rollout import logits, objective
@@ -60,9 +60,7 @@ class GainOptions:
 
     def __post_init__(self) -> None:
         for name in ("first", "step", "max_depth"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} is {value!r}; wanted an integer of at least 1")
+            validation.integer(name, getattr(self, name), 1)
         if not 0.0 < self.small < 1.0:
             raise ValueError(f"small is {self.small!r}; wanted a number between 0 and 1")
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import casadi as ca
 import numpy as np
 
+from .. import validation
 from ..controls import Controls, validate
 from ..evaluation.rollout import rollout
 from ..problem import Problem
@@ -44,10 +45,8 @@ class FatropOptions:
     fatrop: dict[str, object] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.tolerance) and self.tolerance > 0):
-            raise ValueError(f"tolerance is {self.tolerance!r}; wanted a number above 0")
-        if isinstance(self.max_iterations, bool) or not self.max_iterations >= 1:
-            raise ValueError(f"max_iterations is {self.max_iterations!r}; wanted at least 1")
+        validation.positive("tolerance", self.tolerance)
+        validation.integer("max_iterations", self.max_iterations, 1)
 
 
 def solve(

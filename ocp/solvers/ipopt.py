@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import casadi as ca
 import numpy as np
 
+from .. import validation
 from ..controls import Controls, validate
 from ..evaluation.rollout import gradient, kkt_residual, objective, rollout
 from ..problem import Problem
@@ -74,16 +75,10 @@ class IpoptOptions:
     ipopt: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.tolerance) and self.tolerance > 0):
-            raise ValueError(f"tolerance is {self.tolerance!r}; wanted a number above 0")
-        if isinstance(self.max_iterations, bool) or not self.max_iterations >= 1:
-            raise ValueError(f"max_iterations is {self.max_iterations!r}; wanted at least 1")
-        if not self.max_seconds >= 1:
-            raise ValueError(f"max_seconds is {self.max_seconds!r}; wanted at least 1")
-        if self.transcription not in ("multiple", "single"):
-            raise ValueError(
-                f"transcription is {self.transcription!r}; wanted 'multiple' or 'single'"
-            )
+        validation.positive("tolerance", self.tolerance)
+        validation.integer("max_iterations", self.max_iterations, 1)
+        validation.at_least("max_seconds", self.max_seconds, 1, infinite=True)
+        validation.one_of("transcription", self.transcription, ("multiple", "single"))
 
 
 def solve(

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .. import validation
 from ..controls import Controls, flatten, unflatten, validate
 from ..evaluation.assembly import hessian
 from ..evaluation.sweeps import (
@@ -71,16 +72,11 @@ class StructuredOptions:
 
     def __post_init__(self) -> None:
         for name in ("tolerance", "initial_radius", "accept", "shrink_below"):
-            if not _positive(getattr(self, name)):
-                raise ValueError(f"{name} is {getattr(self, name)!r}; wanted a number above 0")
-        for name in ("max_iterations", "max_seconds", "expand"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 1:
-                raise ValueError(f"{name} is {value!r}; wanted at least 1")
-        for name in ("max_iterations", "dense_limit"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise ValueError(f"{name} is {value!r}; wanted a whole number of at least 0")
+            validation.positive(name, getattr(self, name))
+        for name, least in (("max_iterations", 1), ("dense_limit", 0)):
+            validation.integer(name, getattr(self, name), least)
+        validation.at_least("expand", self.expand, 1)
+        validation.at_least("max_seconds", self.max_seconds, 1, infinite=True)
         if not self.accept < self.shrink_below < self.expand_above < 1.0:
             raise ValueError(
                 f"accept, shrink_below, expand_above are {self.accept}, {self.shrink_below},"
@@ -296,9 +292,3 @@ def _line(
         step_length=step.length,
         seconds=seconds,
     )
-
-
-def _positive(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return bool(np.isfinite(value)) and value > 0

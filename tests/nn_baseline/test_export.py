@@ -156,3 +156,18 @@ def test_bad_traces_are_not_written(tmp_path, wrong, words):
     with pytest.raises(ValueError, match=words):
         trace.save(tmp_path / "x", trace.Trace(**given))
     assert not (tmp_path / "x").exists()
+
+
+def test_equal_traces_are_equal_bytes_and_read_back(tmp_path):
+    given = {
+        "logits": np.arange(12.0).reshape(2, 2, 3)[:, :, ::-1],
+        "control_norm": np.ones(1, dtype=np.float32),
+        "labels": np.array([0, 1], dtype=np.int32),
+        **{"n_classes": 3, "depth": 1, "h": 1, "p_d": 0.9, "r": 1e-3, "gamma": 1.0, "beta": 1},
+    }
+    hashes = {trace.save(tmp_path / f"{i}", trace.Trace(**given)) for i in range(8)}
+    assert len({(tmp_path / f"{i}").read_bytes() for i in range(8)}) == 1
+    back = trace.load(tmp_path / "0")
+    assert hashes == {back.sha256} == {back.origin["sha256"]}
+    assert np.array_equal(back.logits, given["logits"])
+    assert trace.save(tmp_path / "again", back) == back.sha256

@@ -101,7 +101,7 @@ def test_bytes_and_references_keep_a_file_small(tmp_path):
     files.save(path, TrainingFile(problem=problem, controls=controls, data=reference))
     back = files.load(path, data=tmp_path / "images.npy")
     assert np.array_equal(back.problem.inputs, raw[2:6])
-    with pytest.raises(ValueError, match="give that file as --data"):
+    with pytest.raises(files.InputsElsewhere, match="give that file as --data"):
         files.load(path)
     np.save(tmp_path / "other.npy", raw + 1)
     with pytest.raises(ValueError, match=r"has sha256 .*; wanted"):
