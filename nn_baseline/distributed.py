@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from dataclasses import dataclass
 
@@ -84,6 +85,12 @@ def local_device(name: str) -> str:
 
 
 def leave() -> None:
-    """Leave the group, if one was joined."""
+    """Leave the group, if one was joined.
+
+    The wrapped model of `Processes.wrap` is in a cycle that holds the group; left to the end of
+    the interpreter, gloo's threads are destroyed while they run, and the process aborts after it
+    has done its work.
+    """
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+        gc.collect()

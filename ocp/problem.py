@@ -215,9 +215,14 @@ class Problem(_Cached):
     @property
     def input_values(self) -> np.ndarray:
         """The samples as float64, (n_d, n_in)."""
+        return self.input_rows(slice(None))
+
+    def input_rows(self, rows: slice) -> np.ndarray:
+        """Return some of the samples as float64, (rows, n_in)."""
+        inputs = self.inputs[rows]
         if self.input_scale is not None and self.input_shift is not None:  # bytes
-            return self.input_scale * self.inputs.astype(np.float64) + self.input_shift
-        return self.inputs
+            return self.input_scale * inputs.astype(np.float64) + self.input_shift
+        return inputs
 
     @property
     def soft_targets(self) -> np.ndarray:

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 #: packages without an error; nn_baseline and verification join when they have none
-TYPED = ("ocp",)
+TYPED = ("ocp", "verification", "nn_baseline")
 
 
 @pytest.mark.parametrize("package", TYPED)

@@ -169,7 +169,7 @@ def _initial_cost(problem: Problem) -> float:
 def _input_sizes(problem: Problem) -> np.ndarray:
     """Sums of the absolute values of all terms in x_0, (n_d, n): what rounding is relative to."""
     values = np.abs(problem.inputs.astype(float))
-    if problem.input_scale is not None:
+    if problem.input_scale is not None and problem.input_shift is not None:
         values = abs(problem.input_scale) * values + abs(problem.input_shift)
     return values @ np.abs(problem.lift_weight).T + np.abs(problem.lift_bias)
 

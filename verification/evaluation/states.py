@@ -115,9 +115,7 @@ def batches(problem: Problem, copies: int = 1) -> Iterator[Batch]:
     size = max(1, int(BATCH_BYTES // (8 * copies * (numbers + problem.inputs.shape[1]))))
     for start in range(0, problem.n_samples, size):
         rows = slice(start, min(start + size, problem.n_samples))
-        s = problem.inputs[rows]
-        if s.dtype == np.uint8:
-            s = problem.input_scale * s.astype(np.float64) + problem.input_shift
+        s = problem.input_rows(rows)
         labels = problem.labels[rows]
         q = loss.soft_target(labels, problem.n_classes, problem.p_d)
         yield Batch(rows=rows, s=s, q=q, labels=labels)
