@@ -11,6 +11,7 @@ import numpy as np
 from ocp.controls import describe, flatten
 
 from ..evaluation.adjoint import decay, multipliers
+from ..evaluation.newton import step_of
 from ..evaluation.states import batches, propagate
 from ..evaluation.subject import TrainingSubject
 from ..report import Check, Entry, Finding, Verdict, not_applicable, not_checked
@@ -19,12 +20,6 @@ from ..report import Check, Entry, Finding, Verdict, not_applicable, not_checked
 COSTATE_SHARE = 1e-3
 FLOAT32_SHARE = 1e-4
 NEWTON_DISTANCE = "first_order.newton_distance"
-#: largest Newton step of a point that counts as near a stationary one, over max(1, |u|_inf)
-NEARBY = 1e-3
-#: the same without a Hessian: the share of the gradient's two terms that may be left over
-UNBALANCED = 1e-2
-#: gradient terms below this share of the cost weights are rounding
-ROUNDED = 1e-12
 
 
 def check_first_order(subject: TrainingSubject) -> list[Entry]:
@@ -108,79 +103,56 @@ def layer_groups(subject: TrainingSubject) -> list[tuple[str, slice]]:
 
 
 def newton_distance(subject: TrainingSubject) -> Entry:
-    """Report |H^-1 g|_inf: how far the nearest stationary point is, to first order.
+    """The claim that a stationary point is near: Newton's method contracts (`evaluation.newton`).
 
-    The tolerance on the gradient is absolute: tiny cost weights meet it anywhere.  A point within
-    the tolerance whose Newton step is of the size of its controls is left undecided by this line.
+    The tolerance on the gradient is absolute: tiny weights and flat tails meet it anywhere.
     """
     name = NEWTON_DISTANCE
     if kink_reason(subject):
-        return not_applicable(name, f"no Hessian: {kink_reason(subject)}")
+        return not_applicable(name, f"no Hessian: {kink_reason(subject)}", "claim")
     if not np.isfinite(subject.grad_inf_norm):
-        return not_applicable(name, "the gradient is not finite")
+        return not_applicable(name, "the gradient is not finite", "claim")
     near = subject.grad_inf_norm <= subject.tolerance
-    if subject.too_large:
-        share = unbalanced(subject)
-        if near and share > UNBALANCED:
-            why = "the gradient is within the tolerance, but its terms do not cancel"
-            return Check(name=name, measured=share, bound=UNBALANCED, undecidable=why)
+    if not near and subject.too_large:
         return not_checked(name, subject.too_large)
-    step, singular = newton_step(subject)
-    at = int(np.abs(step).argmax())
-    measured, where = float(np.abs(step[at])), describe(subject.problem, at)
-    if near and far(subject):
-        return Check(
-            name=name,
-            measured=measured,
-            bound=nearby(subject),
-            where=where,
-            undecidable=far(subject),
-            message="cost weights so small that the absolute tolerance says little: polish the"
-            " file, or give a smaller --tol",
-        )
-    if singular:
-        return not_applicable(name, "the reduced Hessian is singular within its error band")
-    return Finding(
+    if not near:
+        return _far_step(subject)
+    found = subject.contraction
+    if not found.checked:
+        return not_checked(name, f"{subject.too_large}; {found.why_not}", "claim")
+    return Check(
         name=name,
-        verdict=Verdict.OBSERVED,
-        measured=measured,
-        where=where,
-        message="a stationary point lies within about this distance"
-        if near
-        else "one Newton step; no statement this far from a stationary point",
+        measured=found.length,
+        bound=found.bound,
+        where=describe(subject.problem, found.at),
+        undecidable=f"no stationary point was found near: {found.why_not}" if found.why_not else "",
+        message=""
+        if found.why_not
+        else "a stationary point lies within about this distance: Newton's method contracts",
     )
 
 
-def newton_step(subject: TrainingSubject) -> tuple[np.ndarray, int]:
-    """H^-1 g in the directions whose curvature is known, (d,), and the number of the others."""
-    found = subject.hessian
-    known = np.abs(found.eigenvalues) > found.band
-    vectors, values = found.vectors[:, known], found.eigenvalues[known]
-    return vectors @ ((vectors.T @ subject.gradient) / values), int((~known).sum())
+def _far_step(subject: TrainingSubject) -> Finding:
+    """One Newton step where the gradient is above the tolerance: a number, no statement."""
+    step, unknown = step_of(subject.problem, subject.controls, subject.hessian, subject.gradient)
+    if unknown:
+        return not_applicable(NEWTON_DISTANCE, unknown)
+    at = int(np.abs(step).argmax())
+    return Finding(
+        name=NEWTON_DISTANCE,
+        verdict=Verdict.OBSERVED,
+        measured=float(np.abs(step[at])),
+        where=describe(subject.problem, at),
+        message="one Newton step; no statement this far from a stationary point",
+    )
 
 
-def nearby(subject: TrainingSubject) -> float:
-    """Largest Newton step of a point that is said to be near a stationary one."""
-    return NEARBY * max(1.0, float(np.abs(flatten(subject.controls)).max()))
-
-
-def far(subject: TrainingSubject) -> str:
-    """Why the point is not near a stationary one whatever its gradient, or ""."""
-    length = float(np.abs(newton_step(subject)[0]).max(initial=0.0))
-    if length <= nearby(subject):
-        return ""
-    return f"one Newton step moves the controls by {length:.2g}, more than {nearby(subject):.2g}"
-
-
-def unbalanced(subject: TrainingSubject) -> float:
-    """|g|_2 over the norms of its decay and data parts; 0 without decay or within rounding."""
-    problem = subject.problem
-    quadratic = np.linalg.norm(decay(problem, subject.controls))
-    terms = quadratic + np.linalg.norm(subject.data_gradient)
-    weight = problem.gamma + problem.h * problem.depth * problem.beta
-    if quadratic == 0 or not terms > ROUNDED * weight:
-        return 0.0
-    return float(np.linalg.norm(subject.gradient) / terms)
+def passes(subject: TrainingSubject) -> str:
+    """Why a file does not pass first order by itself, gradient and contraction, or ""."""
+    for line in (stationarity(subject), newton_distance(subject)):
+        if line.verdict is not Verdict.PASSED:
+            return f"{line.name} {line.verdict.value}"
+    return ""
 
 
 def stored_costate(subject: TrainingSubject) -> list[Entry]:

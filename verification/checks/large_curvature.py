@@ -112,7 +112,8 @@ def _undecidable(subject: TrainingSubject, ritz: Ritz) -> str:
             return ""
         return "the curvature is negative but no decrease of J could be evaluated"
     if ritz.interval[0] > ritz.rounding:
-        return ""
+        near = subject.contraction
+        return f"not near a stationary point: {near.why_not}" if near.why_not else ""
     return f"the budget of {subject.budget:g} passes ended after {ritz.steps} Lanczos steps"
 
 

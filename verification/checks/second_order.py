@@ -21,11 +21,10 @@ from ocp.controls import describe, flatten, unflatten
 
 from ..evaluation import adjoint, hessian
 from ..evaluation.descent import SEED, Descent, descend_by_curvature
-from ..evaluation.null_directions import null_directions
 from ..evaluation.subject import TrainingSubject
 from ..report import Check, Entry, Finding, Verdict, not_applicable, not_checked
 from . import large_curvature
-from .first_order import far, newton_step, stationarity
+from .first_order import stationarity
 
 #: agreement wanted of central differences, relative to |H|_2; they only guard
 DIFFERENCE_TOLERANCE = 1e-4
@@ -48,15 +47,36 @@ def check_second_order(subject: TrainingSubject) -> list[Entry]:
         seen = large_curvature.finding(subject) if subject.too_large else []
         return [not_applicable(CURVATURE, why, "claim"), *seen, licq]
     if first.verdict is Verdict.INCONCLUSIVE:
-        nan = float("nan")
-        undecided = Check(
-            name=CURVATURE, measured=nan, bound=nan, relation=">", undecidable=first.undecidable
-        )
-        return [undecided, licq]
+        return [_undecided(first.undecidable), licq]
+    if subject.kinks[0]:
+        return [_on_kinks(subject), licq]
     if subject.too_large:
         return [*large_curvature.claim(subject), licq]
     guard = finite_differences(subject)
     return [curvature(subject, guard), _routes(subject), guard, _inertia(subject), licq]
+
+
+def _undecided(why: str) -> Check:
+    nan = float("nan")
+    return Check(name=CURVATURE, measured=nan, bound=nan, relation=">", undecidable=why)
+
+
+def _on_kinks(subject: TrainingSubject) -> Check:
+    """softsign: the second derivative jumps there, so no eigenvalue decides; J itself may."""
+    count, where = subject.kinks
+    why = f"{count} pre-activations on kinks, first at {where}"
+    found = subject.kink_descent
+    if found is None:
+        return _undecided(f"{why}; no descent found by evaluating J")
+    return Check(
+        name=CURVATURE,
+        measured=-found.rate,
+        bound=0.0,
+        relation=">",
+        where=describe(subject.problem, int(np.abs(found.step).argmax())),
+        message=f"{why}; J falls by {found.decrease:.2e} along a step of length"
+        f" {np.linalg.norm(found.step):.1e}, evaluated (measured: minus the decrease per unit)",
+    )
 
 
 def curvature(subject: TrainingSubject, guard: Finding) -> Check:
@@ -91,31 +111,27 @@ def witness(subject: TrainingSubject) -> Descent | None:
 
 def _undecidable(subject: TrainingSubject, guard: Finding) -> str:
     """Why a least eigenvalue that is not below -band still proves nothing, or ""."""
-    found, (count, where) = subject.hessian, subject.kinks
-    if count and not subject.problem.sigma.smooth:
-        return f"{count} pre-activations on kinks, first at {where}"
+    found = subject.hessian
     if guard.verdict is Verdict.INCONCLUSIVE:
         return "finite differences of the gradient disagree with the reduced Hessian"
-    null = null_directions(subject)
+    null = [f"{reason} ({len(rows)})" for reason, rows in subject.null_directions.items()]
     zero = int((np.abs(found.eigenvalues) <= found.band).sum())
     if null:
         return f"exact null directions: {'; '.join(null)}"
     if zero:
-        return f"{zero} eigenvalues lie within the error band of zero"
-    if far(subject):
-        return f"not near a stationary point: {far(subject)}"
+        return f"{zero} eigenvalues lie within the error band of zero; --certify may decide"
+    near = subject.contraction
+    if near.why_not:
+        return f"not near a stationary point: {near.why_not}"
     return _after_newton_step(subject)
 
 
 def _after_newton_step(subject: TrainingSubject) -> str:
-    """Repeat the conditions after one Newton step: the point must not sit at a boundary."""
-    problem = subject.problem
-    step, _ = newton_step(subject)
-    moved = unflatten(problem, flatten(subject.controls) - step)
-    residual = np.abs(adjoint.gradient(problem, moved)[0]).max()
-    if not residual <= subject.tolerance:
-        return f"after one Newton step the gradient is {residual:.2g}"
-    after = hessian.spectrum(problem, moved)
+    """Repeat the condition after one Newton step: the point must not sit at a boundary."""
+    after = subject.contraction.after
+    if after is None:
+        moved = flatten(subject.controls) - subject.contraction.step
+        after = hessian.spectrum(subject.problem, unflatten(subject.problem, moved))
     if not after.eigenvalues[0] > after.band:
         return f"after one Newton step the least eigenvalue is {after.eigenvalues[0]:.2g}"
     return ""

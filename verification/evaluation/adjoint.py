@@ -100,28 +100,47 @@ def decay(problem: Problem, controls: Controls) -> np.ndarray:
     return penalty_diagonal(problem) * flatten(controls)
 
 
+def gradient_size(problem: Problem, controls: Controls) -> float:
+    """Largest entry of the gradient summed with absolute values: what rounding is relative to."""
+    total = np.abs(decay(problem, controls))
+    for batch in batches(problem, copies=3):
+        run = propagate(problem, controls, batch)
+        found = multipliers(problem, controls, batch, run)
+        total += collect(problem, controls, batch, run, found, np.abs)
+    return float(total.max())
+
+
 def collect(
-    problem: Problem, controls: Controls, batch: Batch, run: Pass, found: Multipliers
+    problem: Problem,
+    controls: Controls,
+    batch: Batch,
+    run: Pass,
+    found: Multipliers,
+    of: Callable[[np.ndarray], np.ndarray] = lambda factor: factor,
 ) -> np.ndarray:
-    """Derivative of the Lagrangian in the controls without the quadratic costs, (d,)."""
-    zeta, scale = found.zeta, 1.0 / problem.n_samples
+    """Derivative of the Lagrangian in the controls without the quadratic costs, (d,).
+
+    of : applied to every factor of the sums over samples and stages; np.abs for their size
+    """
+    kappa, zeta, scale = of(found.kappa), of(found.zeta), 1.0 / problem.n_samples
+    Y, costate = of(run.Y), of(found.costate[0])
     parts = {
-        "A": np.einsum("ksia,ksib->kab", zeta, run.Y, optimize=True),
+        "A": np.einsum("ksia,ksib->kab", zeta, Y, optimize=True),
         "b": zeta.sum(axis=(1, 2)),
     }
     if controls.W is not None:
-        value = problem.sigma.derivatives(run.V, 0)[0]
-        parts["W"] = np.einsum("ksia,ksib->kab", found.kappa, value, optimize=True)
+        value = of(problem.sigma.derivatives(run.V, 0)[0])
+        parts["W"] = np.einsum("ksia,ksib->kab", kappa, value, optimize=True)
     if controls.lift_weight is not None:
-        parts["lift_weight"] = found.costate[0].T @ batch.s
-        parts["lift_bias"] = found.costate[0].sum(axis=0)
+        parts["lift_weight"] = costate.T @ of(batch.s)
+        parts["lift_bias"] = costate.sum(axis=0)
     if controls.readout_weight is not None:
-        slope = problem.gamma * scale * loss_slope(problem, controls, run.X[-1], batch)
-        weight, bias = slope.T @ run.X[-1], slope.sum(axis=0)
+        slope = problem.gamma * scale * of(loss_slope(problem, controls, run.X[-1], batch))
+        weight, bias = slope.T @ of(run.X[-1]), slope.sum(axis=0)
         if problem.beta:
             w = problem.h * scale * np.array(SCHEMES[problem.scheme][1])
-            slope = w[:, None, None] * loss_slope(problem, controls, run.Y, batch)
-            weight = weight + np.einsum("ksia,ksib->ab", slope, run.Y, optimize=True)
+            slope = w[:, None, None] * of(loss_slope(problem, controls, run.Y, batch))
+            weight = weight + np.einsum("ksia,ksib->ab", slope, Y, optimize=True)
             bias = bias + slope.sum(axis=(0, 1, 2))
         parts["readout_weight"], parts["readout_bias"] = weight, bias
     return flatten(Controls(**parts))

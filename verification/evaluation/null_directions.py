@@ -12,19 +12,18 @@ import numpy as np
 from ocp.controls import Controls, ends, flatten
 from ocp.problem import Problem
 
+from .hessian import Spectrum
 from .states import batches, propagate
-from .subject import TrainingSubject
 
 
-def null_directions(subject: TrainingSubject) -> list[str]:
-    """Return one sentence for each structural reason that gives exact null directions."""
-    found = subject.hessian
-    reasons: dict[str, int] = {}
-    for reason, direction in _candidates(subject.problem, subject.controls):
+def null_directions(problem: Problem, controls: Controls, found: Spectrum) -> dict[str, np.ndarray]:
+    """Return for each structural reason its exact null directions, (count, d)."""
+    reasons: dict[str, list[np.ndarray]] = {}
+    for reason, direction in _candidates(problem, controls):
         length = np.linalg.norm(direction)
         if length > 0 and np.linalg.norm(found.H @ direction) <= found.band * length:
-            reasons[reason] = reasons.get(reason, 0) + 1
-    return [f"{reason} ({count})" for reason, count in reasons.items()]
+            reasons.setdefault(reason, []).append(direction)
+    return {reason: np.stack(directions) for reason, directions in reasons.items()}
 
 
 def _candidates(problem: Problem, controls: Controls) -> Iterator[tuple[str, np.ndarray]]:

@@ -23,8 +23,9 @@ from ocp.files import TrainingFile
 from ocp.problem import Problem
 from ocp.trace import Trace
 
-from . import adjoint, descent, hessian, lanczos, states
+from . import adjoint, descent, hessian, lanczos, newton, states
 from .minimisers import Minimisers
+from .null_directions import null_directions
 
 #: memory for which a dense reduced Hessian is still formed, and work for its products
 HESSIAN_BYTES = 400 * 2**20
@@ -228,6 +229,29 @@ class TrainingSubject:
     def hessian(self) -> hessian.Spectrum:
         """The reduced Hessian by two routes, with its spectrum."""
         return hessian.spectrum(self.problem, self.controls)
+
+    @cached_property
+    def null_directions(self) -> dict[str, np.ndarray]:
+        """Exact null directions of the reduced Hessian by structural reason."""
+        return null_directions(self.problem, self.controls, self.hessian)
+
+    @cached_property
+    def contraction(self) -> newton.Contraction:
+        """Whether Newton's method contracts here, by dense Hessians or within the budget."""
+        problem, controls, g = self.problem, self.controls, self.gradient
+        size = adjoint.gradient_size(problem, controls)
+        if not self.too_large:
+            return newton.by_spectrum(problem, controls, g, size, self.hessian)
+        # Lanczos comes first: it decides the curvature, and what it leaves is for the steps
+        used = 0 if self.least_curvature is None else self.least_curvature.steps
+        left = max(0, int((self.budget - PASSES_BEFORE) // PASSES_A_STEP) - used)
+        begun = time.process_time()
+        with states.counting() as work:
+            found = newton.by_products(problem, controls, g, size, left)
+        self.lanczos_cost.seconds += time.process_time() - begun
+        self.lanczos_cost.forward += work.forward
+        self.lanczos_cost.backward += work.backward
+        return found
 
     @cached_property
     def least_curvature(self) -> lanczos.Ritz | None:
