@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ocp.controls import describe, flatten
+from ocp.controls import describe
 
 from ..evaluation.adjoint import decay, multipliers
 from ..evaluation.newton import step_of

@@ -11,7 +11,9 @@ from ..evaluation.subject import Subject, TrainingSubject
 from ..report import Check, Entry, Finding, Verdict, not_applicable
 
 VALUE_TOLERANCE = 1e-12
-#: however ill-conditioned the readout is
+#: roundings granted to a logit
+ROUNDINGS = 64
+#: above it the claim is left open rather than granted
 COARSEST = 1e-6
 
 
@@ -87,13 +89,8 @@ def _rank(subject: TrainingSubject) -> Entry:
     relative = minimisers.singular / max(minimisers.singular.max(initial=0.0), 1e-300)
     last = float(relative[wanted - 1]) if len(relative) >= wanted else 0.0
     if minimisers.rank >= 0 and not minimisers.full_rank:
-        return Finding(
-            name=name,
-            verdict=Verdict.OBSERVED,
-            measured=float(minimisers.rank),
-            message=f"the centred readout has rank {minimisers.rank} < n_classes - 1 = {wanted}:"
-            " no state attains the least loss of every class",
-        )
+        why = f"the centred readout has rank {minimisers.rank} < n_classes - 1 = {wanted}: no state"
+        return not_applicable(name, f"{why} attains the least loss of every class", "claim")
     return Check(
         name=name,
         measured=last,
@@ -114,16 +111,21 @@ def _minimisers(subject: TrainingSubject) -> Check:
     wanted = np.log(q) - minimisers.c
     wanted = wanted - wanted.mean(axis=1, keepdims=True)
     points = np.linalg.lstsq(minimisers.PC, wanted.T, rcond=ZERO)[0].T
-    z = points @ minimisers.C.T + minimisers.c
+    z = points @ minimisers.PC.T + (minimisers.c - minimisers.c.mean())
     worst = np.abs(loss.softmax(z) - q).max(axis=1)
     y = int(worst.argmax())
+    # what rounding of logits of this size, and of the solution for the points, leaves open
+    rounding = max(VALUE_TOLERANCE, ROUNDINGS * np.finfo(float).eps * float(np.abs(wanted).max()))
+    bound = rounding * float(minimisers.singular[0] / minimisers.least_singular)
     return Check(
         name="geometry.minimisers",
         measured=float(worst[y]),
-        bound=min(
-            VALUE_TOLERANCE * float(minimisers.singular[0] / minimisers.least_singular), COARSEST
-        ),
+        bound=min(bound, COARSEST),
         where=f"class {y}",
+        undecidable="the logits are so large, or the readout so ill-conditioned, that rounding"
+        f" alone may move softmax by {bound:.1e}"
+        if bound > COARSEST and worst[y] > COARSEST
+        else "",
         message=f"|softmax(C x + c) - q| at a point of each M_y; every M_y has dimension"
         f" {problem.width - problem.n_classes + 1}",
     )

@@ -132,7 +132,7 @@ def _text(ritz: Ritz) -> str:
     return (
         f"{ritz.steps} Lanczos steps, seed {SEED}: an eigenvalue within {ritz.residual:.1e} of"
         f" {ritz.least:.3e}; the least one in [{low:.3e}, {high:.3e}] but for a probability of"
-        f" {2 * DELTA:.0e} over the start; the largest at least {ritz.largest:.3e}"
+        f" {DELTA:.0e} over the start; the largest at least {ritz.largest:.3e}"
     )
 
 

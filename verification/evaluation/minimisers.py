@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy.optimize
 from scipy.special import xlogy
 
 from ocp import loss
@@ -39,7 +40,8 @@ class Minimisers:
     """
 
     def __init__(self, problem: Problem, controls: Controls, merge: bool = True) -> None:
-        _, _, self.C, self.c = ends(problem, controls)
+        _, _, self.C, c = ends(problem, controls)
+        self.c = c - c[0]  # losses are those of logits up to a common offset
         self.n_classes, self.p_d = problem.n_classes, problem.p_d
         self.PC = self.C - self.C.mean(axis=0)
         self.singular = np.linalg.svd(self.PC, compute_uv=False)
@@ -118,24 +120,46 @@ class Minimisers:
         return int(self.softmax.min(axis=1).argmin())
 
     def _minimise(self) -> np.ndarray:
-        """min over z in c + range(P C) of KL(target || softmax z), one row a target: Newton."""
+        """min over z in c + range(P C) of KL(target || softmax z), one row a target.
+
+        Convex and coercive, but flat where the bias saturates: a trust region first, then Newton.
+        """
         left, _, _ = np.linalg.svd(self.PC, full_matrices=False)
-        basis = left[:, : max(self.rank, 0)]
-        points = np.tile(self.c - self.c.mean(), (len(self.target), 1))
+        basis, centred = left[:, : max(self.rank, 0)], self.c - self.c.mean()
+        points = np.tile(centred, (len(self.target), 1))
         if not basis.shape[1]:
             return points
         for row, target in enumerate(self.target):
-            y, start = np.zeros(basis.shape[1]), points[row].copy()
-            for _ in range(200):
-                p = loss.softmax(basis @ y + start)
-                slope = basis.T @ (p - target)
-                if np.abs(slope).max() < 1e-15:
-                    break
-                H = basis.T @ (np.diag(p) - np.outer(p, p)) @ basis
-                step = np.linalg.solve(H, slope)
-                y = y - step * min(1.0, 1.0 / np.linalg.norm(step))
-            points[row] = basis @ y + start
+            points[row] = _least_divergence(basis, centred, target)
         return points
+
+
+def _least_divergence(basis: np.ndarray, start: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The point of start + range(basis) of least cross-entropy with the target, (n_c,)."""
+
+    def value(y: np.ndarray) -> float:
+        return float(loss.soft_cross_entropy(basis @ y + start, target))
+
+    def slope(y: np.ndarray) -> np.ndarray:
+        return basis.T @ (loss.softmax(basis @ y + start) - target)
+
+    def curvature(y: np.ndarray) -> np.ndarray:
+        p = loss.softmax(basis @ y + start)
+        return basis.T @ (np.diag(p) - np.outer(p, p)) @ basis
+
+    y = basis.T @ (np.log(target) - start)  # the nearest point to the minimiser over all logits
+    y = scipy.optimize.minimize(
+        value, y, jac=slope, hess=curvature, method="trust-exact", options={"gtol": 1e-10}
+    ).x
+    for _ in range(20):
+        g, H = slope(y), curvature(y)
+        if np.abs(g).max() < 1e-15 or np.linalg.cond(H) > 1 / ZERO:
+            break
+        step = np.linalg.solve(H, g)
+        if np.abs(slope(y - step)).max() >= np.abs(g).max():
+            break  # rounding
+        y = y - step
+    return basis @ y + start
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -37,8 +37,8 @@ GRADIENT_FALL, STEP_FALL = 1 / 4, 1 / 2
 INEXACT = 0.01
 #: how far an eigenvector may leave the named null directions and still be explained by them
 EXPLAINED = 1e-4
-#: products between two looks at the residual of the iteration
-LOOK = 10
+#: products between two looks at the residual of the iteration, which cost one more
+LOOK = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -190,8 +190,7 @@ def minres(
     def look(s: np.ndarray) -> None:
         nonlocal found, steps
         steps += 1
-        due = steps <= LOOK or steps % LOOK == 0
-        if due and np.linalg.norm(counted(s) - g) <= target:
+        if (steps in (1, 3) or steps % LOOK == 0) and np.linalg.norm(counted(s) - g) <= target:
             found = s.copy()
             raise _Enough
 

@@ -167,9 +167,9 @@ def _layer(
 
 
 def logits(problem: Problem, controls: Controls, X: np.ndarray) -> np.ndarray:
-    """z = C x + c, (..., n_c)."""
+    """z = C x + c - c_0, (..., n_c): losses and decisions do not see a common offset, rounding does."""
     _, _, C, c = ends(problem, controls)
-    return X @ C.T + c
+    return X @ C.T + (c - c[0])
 
 
 def regularisation(problem: Problem, controls: Controls) -> np.ndarray:
