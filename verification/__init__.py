@@ -17,18 +17,19 @@ if TYPE_CHECKING:
     from . import crosscheck
     from .api import verify, verify_content
     from .assertions import assert_verified
-    from .report import Check, Finding, Report, Verdict, VerificationError
+    from .report import Check, Finding, InconclusiveError, Report, Verdict, VerificationError
 
 _ASSERTIONS = tuple(f"assert_{check}" for check in CHECKS)
 _HOME = {
     "api": ("verify", "verify_content"),
-    "report": ("Check", "Finding", "Report", "Verdict", "VerificationError"),
+    "report": ("Check", "Finding", "InconclusiveError", "Report", "Verdict", "VerificationError"),
     "assertions": ("assert_verified", *_ASSERTIONS),
 }
 __all__ = [
     "CHECKS",
     "Check",
     "Finding",
+    "InconclusiveError",
     "Report",
     "VerificationError",
     "Verdict",

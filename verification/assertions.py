@@ -2,8 +2,10 @@
 
     assert_first_order("solution.safetensors", tolerance=1e-10)
 
-Each runs one check on one or several files and raises VerificationError, an AssertionError, with
-the table unless no line failed and none stayed undecided.  They return the report.
+Each runs one check on one or several files, raises VerificationError, an AssertionError, with the
+table, and returns the report else.  Of a check that makes claims, one must have been evaluated and
+all must have passed; InconclusiveError, a VerificationError, tells an open claim from a failed one.
+Of a check that has findings only, nothing may contradict a theorem.
 """
 
 from __future__ import annotations
@@ -13,7 +15,17 @@ from typing import Protocol
 
 from .api import verify
 from .checks import REGISTRY, Row
-from .report import DECIDED, Report, Verdict, VerificationError, headline, plain_table
+from .report import (
+    InconclusiveError,
+    Report,
+    Verdict,
+    VerificationError,
+    headline,
+    plain_table,
+)
+
+#: the outcomes of a finding that say something
+EVALUATED = (Verdict.PROVED, Verdict.VACUOUS, Verdict.OBSERVED)
 
 
 class Assertion(Protocol):
@@ -53,28 +65,37 @@ def _twin(row: Row) -> Assertion:
             only=(row.name,),
             budget=budget,
         )
-        # Where a check makes claims one must have been evaluated, else (dissipativity, depth) a
-        # finding: a check that checked nothing fails.
-        evaluated = [
-            e
-            for e in report.claims or report.entries
-            if e.verdict not in (Verdict.NOT_APPLICABLE, Verdict.NOT_CHECKED)
-        ]
-        bad = [
-            e
-            for e in report.entries
-            if e.verdict in DECIDED[1:] and (e.kind == "claim" or e.verdict is Verdict.FAILED)
-        ]
-        if bad or not evaluated:
-            raise VerificationError(f"{headline(report)}\n{plain_table(report)}")
-        return report
+        return _claims(report, row) if row.claims else _findings(report)
 
     twin.__name__ = twin.__qualname__ = f"assert_{row.name}"
+    wanted = (
+        "Raise unless a claim of this check was evaluated and all of them passed."
+        if row.claims
+        else "Raise on a contradiction to a theorem, and where nothing was evaluated.\n\n"
+        "This check has findings only: that it does not raise asserts no property of the network."
+    )
+    if row.over_depths:
+        wanted += "\n\nIts claim is about three or more depths: one file alone raises."
     twin.__doc__ = (
-        f"Raise unless the check {row.name!r} applies and nothing in it fails or is open.\n\n"
-        f"It answers: {row.asks}\n\nfiles, tolerance, data, budget : as in `verification.verify`"
+        f"{wanted}\n\nIt answers: {row.asks}\n\n"
+        "files, tolerance, data, budget : as in `verification.verify`"
     )
     return twin
+
+
+def _claims(report: Report, row: Row) -> Report:
+    if row.over_depths and not report.about_the_network and report.verdict is not Verdict.FAILED:
+        why = f"{row.name} makes its claim over files of three or more depths; none was evaluated"
+        raise InconclusiveError(f"{why}\n{plain_table(report)}")
+    return report.require()
+
+
+def _findings(report: Report) -> Report:
+    if report.verdict is Verdict.FAILED:
+        raise VerificationError(f"{headline(report)}\n{plain_table(report)}")
+    if not any(entry.verdict in EVALUATED for entry in report.entries):
+        raise InconclusiveError(f"nothing was evaluated\n{plain_table(report)}")
+    return report
 
 
 TWINS = {f"assert_{row.name}": _twin(row) for row in REGISTRY}

@@ -35,14 +35,22 @@ class Verdict(enum.Enum):
     OBSERVED = "observed"
 
 
-#: the outcomes of a claim that was evaluated; a report without any is inconclusive
+#: the outcomes of a claim that was evaluated
 DECIDED = (Verdict.PASSED, Verdict.FAILED, Verdict.INCONCLUSIVE)
 _RELATIONS = {"<=": operator.le, "<": operator.lt, ">=": operator.ge, ">": operator.gt}
 NAN = float("nan")
 
 
+#: the claim that the file is the one that was hashed: it says nothing about the network
+HASH = "statement.sha256"
+
+
 class VerificationError(AssertionError):
     """A report did not end as the caller required; the text is its table."""
+
+
+class InconclusiveError(VerificationError):
+    """Nothing failed, but what the caller required was left open or not evaluated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,17 +162,20 @@ class Report:
         return tuple(entry for entry in self.entries if entry.kind == "claim")
 
     @property
+    def about_the_network(self) -> tuple[Entry, ...]:
+        """The claims that were evaluated, without the stored hash."""
+        return tuple(e for e in self.claims if e.verdict in DECIDED and e.name != HASH)
+
+    @property
     def verdict(self) -> Verdict:
         """The worst: failed (a claim, or a contradiction), inconclusive, else passed.
 
-        Without a claim that could be decided the report is inconclusive.
+        Where no claim about the network was evaluated the report is inconclusive.
         """
         if any(entry.verdict is Verdict.FAILED for entry in self.entries):
             return Verdict.FAILED
-        decided = [entry.verdict for entry in self.claims if entry.verdict in DECIDED]
-        if not decided or Verdict.INCONCLUSIVE in decided:
-            return Verdict.INCONCLUSIVE
-        return Verdict.PASSED
+        decided = {entry.verdict for entry in self.about_the_network}
+        return Verdict.PASSED if decided == {Verdict.PASSED} else Verdict.INCONCLUSIVE
 
     @property
     def exit_code(self) -> int:
@@ -188,10 +199,17 @@ class Report:
         return replace(self, entries=tuple(e for e in self.entries if check_of(e) in keep))
 
     def require(self) -> Report:
-        """Return self if every claim passed, else raise VerificationError with the table."""
-        if self.verdict is not Verdict.PASSED:
-            raise VerificationError(f"{headline(self)}\n{plain_table(self)}")
-        return self
+        """Return self if every claim passed, else raise with the table.
+
+        Raises
+        ------
+        VerificationError : a claim failed, or a theorem is contradicted
+        InconclusiveError : none failed, but one was left open, or none was evaluated
+        """
+        if self.verdict is Verdict.PASSED:
+            return self
+        kind = VerificationError if self.verdict is Verdict.FAILED else InconclusiveError
+        raise kind(f"{headline(self)}\n{plain_table(self)}")
 
 
 def check_of(entry: Entry) -> str:
@@ -206,7 +224,8 @@ def headline(report: Report) -> str:
         for verdict, n in report.counts().items()
         if n or verdict in (*DECIDED, Verdict.NOT_APPLICABLE, Verdict.NOT_CHECKED)
     )
-    return f"{report.verdict.value.upper()}: {counts}"
+    nothing = "" if report.about_the_network else "; no claim about the network was evaluated"
+    return f"{report.verdict.value.upper()}: {counts}{nothing}"
 
 
 def plain_table(report: Report) -> str:

@@ -20,6 +20,7 @@ class Row:
         what the check needs
     reads_gradient : whether it needs dJ/du, whose pass over the data then serves all checks
     on_request : whether it runs only where asked for, since it takes long
+    over_depths : whether it makes a claim on several files, of three or more depths
     """
 
     name: str
@@ -28,6 +29,12 @@ class Row:
     on_traces: str = ""
     reads_gradient: bool = False
     on_request: bool = False
+    over_depths: bool = False
+
+    @property
+    def claims(self) -> bool:
+        """Whether it says anything that can fail, beside contradictions."""
+        return self.kind == "claim" or self.over_depths
 
 
 REGISTRY = (
@@ -65,6 +72,7 @@ REGISTRY = (
         name="turnpike",
         asks="how many layers lie off the turnpike, by bound and by count?",
         on_traces="check_turnpike",
+        over_depths=True,
     ),
     Row(name="reachability", asks="can some control steer every sample onto its minimiser?"),
     Row(

@@ -1,8 +1,10 @@
 """Several files of one problem at different depths: what the turnpike claim can fail on.
 
 off_N = (1/n_d) #{(i, k): k < N, x_k^i outside the tube 1/2}.  A turnpike bounds off_N as N grows;
-without one it grows with N.  Passed: it grows by at most one layer from the least depth on.
-Failed: by half or more of the added layers.  Also, for each pair of depths, without conditions:
+without one it grows with N.  Only solutions count: files that pass first order by themselves.
+Copies, crops and idle extensions of one another are one solution, of their least depth.  Passed:
+off_N grows by at most one layer from the least count at the least depth on.  Failed: by half or
+more of the added layers.  Also, for each pair of files, without conditions:
 
     append m idle layers to depth N:   J_N + m h F(x_N)  is feasible at depth N + m
     crop depth N to k:                 sum_{j<k} h l_j + gamma F(x_k)  is feasible at depth k
@@ -16,10 +18,12 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.sparse.csgraph import connected_components
 
 from ..evaluation import layers
-from ..evaluation.subject import Subject, TraceSubject
+from ..evaluation.subject import Subject, TraceSubject, TrainingSubject
 from ..report import Check, Entry, Finding, Verdict, not_applicable
+from . import first_order
 from .turnpike import off_turnpike
 
 NAME = "turnpike.across_depths"
@@ -27,19 +31,25 @@ TUBE = 1 / 2
 ALLOWED = 1.0
 #: share of the added layers that counts as growth in proportion to N
 PROPORTIONAL = 0.5
-#: |dJ/du|_inf relative to J above which a file is no solution of anything
-UNTRAINED = 1e-2
+#: norms of leading layers that agree to this share of the largest are those of one solution
+EQUAL = 1e-12
 #: relative rounding granted to a comparison of objectives
 ROUNDING = 1e-12
 
 
 def check_across_depths(subjects: Sequence[Subject], names: Sequence[str]) -> list[Entry]:
-    """Return the claim on the counts, the values V_N and which files are proved not optimal."""
+    """Return the claim on the counts, the values V_N and which files are proved not optimal.
+
+    The order of the files does not matter.
+    """
+    keys = [
+        (s.problem.depth, s.content.sha256, str(n)) for s, n in zip(subjects, names, strict=True)
+    ]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    subjects, names = [subjects[i] for i in order], [names[i] for i in order]
     different = _difference(subjects, names)
     if different:
         return [not_applicable(NAME, different, "claim")]
-    order = np.argsort([subject.problem.depth for subject in subjects], kind="stable")
-    subjects, names = [subjects[i] for i in order], [names[i] for i in order]
     return [_counts(subjects, names), _values(subjects), *_not_optimal(subjects, names)]
 
 
@@ -64,52 +74,104 @@ def _are_traces(subjects: Sequence[Subject]) -> bool:
 
 
 def _counts(subjects: Sequence[Subject], names: Sequence[str]) -> Entry:
-    depths = [subject.problem.depth for subject in subjects]
-    if len(set(depths)) < 3 or depths[-1] < 2 * depths[0]:
-        why = (
-            f"depths {', '.join(map(str, depths))}; wanted three or more, the largest at least"
-            " twice the smallest"
-        )
-        return not_applicable(NAME, why, "claim")
+    few = _too_few([subject.problem.depth for subject in subjects])
+    if few:
+        return not_applicable(NAME, few, "claim")
     for subject in subjects:
         if subject.minimisers.applicable or not layers.idles(subject.problem):
             why = subject.minimisers.applicable or "u = 0 is no equilibrium"
             return not_applicable(NAME, why, "claim")
-    off = np.array([float(off_turnpike(subject, TUBE).sum()) for subject in subjects])
-    growth = float(off.max() - off[0])
-    added = depths[-1] - depths[0]
+    counted, others = _solutions(subjects, names)
+    depths = [subjects[i].problem.depth for i in counted]
+    left_out = f"; not counted: {', '.join(others)}" if others else ""
+    if _too_few(depths):
+        return Check(
+            name=NAME,
+            measured=float("nan"),
+            bound=ALLOWED,
+            undecidable=f"of solutions there are {_too_few(depths)}{left_out}",
+        )
+    off = [float(off_turnpike(subjects[i], TUBE).sum()) for i in counted]
+    return counts(off, depths, [str(names[i]) for i in counted], left_out)
+
+
+def counts(
+    off: Sequence[float], depths: Sequence[int], names: Sequence[str], left_out: str = ""
+) -> Check:
+    """The claim on layers outside the tube, one count for each solution, depths ascending."""
+    first = min(c for c, N in zip(off, depths, strict=True) if depths[0] == N)
+    growth, added = max(off) - first, depths[-1] - depths[0]
     listed = ", ".join(f"{c:.2f} (N = {N})" for c, N in zip(off, depths, strict=True))
-    line = Check(
+    undecidable = ""
+    if added <= 2 * ALLOWED:
+        undecidable = (
+            f"only {added} layers lie between the depths: one layer more is no small share"
+        )
+    elif ALLOWED < growth < PROPORTIONAL * added:
+        undecidable = (
+            "the count grows by more than one layer, but by less than half of the added ones"
+        )
+    return Check(
         name=NAME,
         measured=growth,
         bound=ALLOWED,
-        where=str(names[int(off.argmax())]),
-        message=f"growth of the layers outside the tube 1/2, mean over samples: {listed}",
+        where=names[int(np.argmax(off))],
+        undecidable=undecidable,
+        message=f"growth of the layers outside the tube 1/2, mean over samples: {listed}{left_out}",
     )
-    if added <= 2 * ALLOWED:
-        text = f"only {added} layers lie between the depths: one layer more is no small share"
-        return dataclasses.replace(line, undecidable=text)
-    unfinished = [
-        str(name)
-        for subject, name in zip(subjects, names, strict=True)
-        if not subject.grad_inf_norm <= UNTRAINED * max(1.0, subject.survey.objective)
-    ]
-    if ALLOWED < growth < PROPORTIONAL * added:
-        text = "the count grows by more than one layer, but by less than half of the added ones"
-        return dataclasses.replace(line, undecidable=text)
-    traces = [
-        str(name)
-        for subject, name in zip(subjects, names, strict=True)
-        if isinstance(subject, TraceSubject)
-    ]
-    if growth <= ALLOWED and traces:
-        text = f"the count is bounded, but {traces[0]} is a stage trace: it has no gradient, so"
-        text += " nothing tells a solution from any other network"
-        return dataclasses.replace(line, undecidable=text)
-    if growth <= ALLOWED and unfinished:
-        text = f"the count is bounded, but {unfinished[0]} is far from stationary"
-        return dataclasses.replace(line, undecidable=text)
-    return line
+
+
+def _too_few(depths: Sequence[int]) -> str:
+    """Say why a list of depths, ascending, says nothing on growth with depth, or ""."""
+    if len(set(depths)) >= 3 and depths[-1] >= 2 * depths[0]:
+        return ""
+    listed = ", ".join(map(str, depths)) or "none"
+    return f"depths {listed}; wanted three or more, the largest at least twice the smallest"
+
+
+def _solutions(subjects: Sequence[Subject], names: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Return which files count, one for each solution, and why each of the others does not."""
+    found, others = [], []
+    for i, (subject, name) in enumerate(zip(subjects, names, strict=True)):
+        why = _no_solution(subject)
+        if why:
+            others.append(f"{name} ({why})")
+        else:
+            found.append(i)
+    solutions = [subjects[i] for i in found]
+    alike = [[_one_solution(one, two) for two in solutions] for one in solutions]
+    _, group = connected_components(np.array(alike).reshape(len(found), len(found)))
+    first: dict[int, int] = {}
+    for i, k in zip(found, group, strict=True):
+        if k in first:
+            others.append(f"{names[i]} (the leading layers of {names[first[k]]})")
+        else:
+            first[k] = i
+    return sorted(first.values()), others
+
+
+def _no_solution(subject: Subject) -> str:
+    if not isinstance(subject, TrainingSubject):
+        return "a stage trace has no gradient: nothing tells a solution from any other network"
+    if not np.isfinite(subject.survey.objective):
+        return "its objective is not finite"
+    return first_order.passes(subject)
+
+
+def _one_solution(one: Subject, two: Subject) -> bool:
+    """Whether the leading layers agree in what permuted and flipped coordinates leave alone."""
+    norms = [_norms(subject) for subject in (one, two)]
+    shorter = min(len(norms[0]), len(norms[1]))
+    scale = max(float(norm.max(initial=0.0)) for norm in norms)
+    return bool(np.abs(norms[0][:shorter] - norms[1][:shorter]).max() <= EQUAL * scale)
+
+
+def _norms(subject: Subject) -> np.ndarray:
+    """|A_k|, |b_k| and |W_k| by layer, (N, 2 or 3)."""
+    assert isinstance(subject, TrainingSubject)
+    u = subject.controls
+    parts = [u.A, u.b] if u.W is None else [u.A, u.b, u.W]
+    return np.stack([np.linalg.norm(v.reshape(len(v), -1), axis=1) for v in parts], axis=1)
 
 
 def _values(subjects: Sequence[Subject]) -> Finding:

@@ -11,7 +11,7 @@ from ocp.controls import flatten, unflatten
 
 from ..evaluation import adjoint
 from ..evaluation.subject import Subject, TrainingSubject
-from ..report import Check, Entry, Finding, Verdict, not_applicable
+from ..report import HASH, Check, Entry, Finding, Verdict, not_applicable
 
 OBJECTIVE_TOLERANCE = 1e-10
 FLOAT32_TOLERANCE = 1e-5
@@ -38,10 +38,10 @@ def stored_hash(subject: Subject) -> Entry:
     """The stored sha256 against the recomputed one."""
     stored = subject.content.origin.get("sha256")
     if stored is None:
-        return not_applicable("statement.sha256", "the file stores no hash", CLAIM)
+        return not_applicable(HASH, "the file stores no hash", CLAIM)
     same = isinstance(stored, str) and stored == subject.content.sha256
     return Check(
-        name="statement.sha256",
+        name=HASH,
         measured=float(not same),
         bound=0.0,
         message="statement and tensors are those that were hashed"

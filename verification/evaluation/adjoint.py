@@ -40,30 +40,35 @@ def multipliers(
     batch: Batch,
     run: Pass,
     given: np.ndarray | None = None,
+    sizes: bool = False,
 ) -> Multipliers:
     """Solve the transposed (unit triangular) system backwards.
 
     given : a costate (N+1, m, n) to be tested: entry k + 1 of it stands on the right-hand side of
         entry k, so what comes back differs from it by the residual, layer by layer
+    sizes : the same with the absolute value of every term
     """
-    _, _, C, _ = ends(problem, controls)
+    of = _of(sizes)
+    C, A = of(ends(problem, controls)[2]), of(controls.A)
+    W = None if controls.W is None else of(controls.W)
     nodes, weights = SCHEMES[problem.scheme]
     h, N, S = problem.h, problem.depth, len(nodes)
     costate = np.empty_like(run.X)
     kappa, zeta = np.empty_like(run.Y), np.empty_like(run.Y)
     scale = 1.0 / problem.n_samples
-    costate[N] = (problem.gamma * scale) * (loss_slope(problem, controls, run.X[N], batch) @ C)
+    terminal = loss_slope(problem, controls, run.X[N], batch, sizes)
+    costate[N] = (problem.gamma * scale) * (terminal @ C)
     for k in reversed(range(N)):
         lam, mu = (costate if given is None else given)[k + 1], np.zeros_like(costate[k])
         costate[k] = lam
         for s in reversed(range(S)):
             following = nodes[s + 1] if s + 1 < S else 0.0
             kappa[k, s] = h * (weights[s] * lam + following * mu)
-            pulled = kappa[k, s] if controls.W is None else kappa[k, s] @ controls.W[k]
-            zeta[k, s] = problem.sigma.derivatives(run.V[k, s], 1)[1] * pulled
-            mu = zeta[k, s] @ controls.A[k]
+            pulled = kappa[k, s] if W is None else kappa[k, s] @ W[k]
+            zeta[k, s] = of(problem.sigma.derivatives(run.V[k, s], 1)[1]) * pulled
+            mu = zeta[k, s] @ A[k]
             if problem.beta:
-                slope = loss_slope(problem, controls, run.Y[k, s], batch)
+                slope = loss_slope(problem, controls, run.Y[k, s], batch, sizes)
                 mu = mu + (h * weights[s] * scale) * (slope @ C)
             costate[k] = costate[k] + mu
     count(backward=N * len(batch.s))
@@ -101,12 +106,15 @@ def decay(problem: Problem, controls: Controls) -> np.ndarray:
 
 
 def gradient_size(problem: Problem, controls: Controls) -> float:
-    """Largest entry of the gradient summed with absolute values: what rounding is relative to."""
+    """Largest entry of the gradient with the absolute value of every term in every sum.
+
+    Rounding of the gradient is relative to it: softmax(z) - q, say, loses what the two share.
+    """
     total = np.abs(decay(problem, controls))
     for batch in batches(problem, copies=3):
         run = propagate(problem, controls, batch)
-        found = multipliers(problem, controls, batch, run)
-        total += collect(problem, controls, batch, run, found, np.abs)
+        found = multipliers(problem, controls, batch, run, sizes=True)
+        total += collect(problem, controls, batch, run, found, sizes=True)
     return float(total.max())
 
 
@@ -116,14 +124,15 @@ def collect(
     batch: Batch,
     run: Pass,
     found: Multipliers,
-    of: Callable[[np.ndarray], np.ndarray] = lambda factor: factor,
+    sizes: bool = False,
 ) -> np.ndarray:
     """Derivative of the Lagrangian in the controls without the quadratic costs, (d,).
 
-    of : applied to every factor of the sums over samples and stages; np.abs for their size
+    sizes : with the absolute value of every term; `found` then holds sizes too
     """
-    kappa, zeta, scale = of(found.kappa), of(found.zeta), 1.0 / problem.n_samples
-    Y, costate = of(run.Y), of(found.costate[0])
+    of = _of(sizes)
+    kappa, zeta, scale = found.kappa, found.zeta, 1.0 / problem.n_samples
+    Y, costate = of(run.Y), found.costate[0]
     parts = {
         "A": np.einsum("ksia,ksib->kab", zeta, Y, optimize=True),
         "b": zeta.sum(axis=(1, 2)),
@@ -135,17 +144,24 @@ def collect(
         parts["lift_weight"] = costate.T @ of(batch.s)
         parts["lift_bias"] = costate.sum(axis=0)
     if controls.readout_weight is not None:
-        slope = problem.gamma * scale * of(loss_slope(problem, controls, run.X[-1], batch))
+        slope = problem.gamma * scale * loss_slope(problem, controls, run.X[-1], batch, sizes)
         weight, bias = slope.T @ of(run.X[-1]), slope.sum(axis=0)
         if problem.beta:
             w = problem.h * scale * np.array(SCHEMES[problem.scheme][1])
-            slope = w[:, None, None] * of(loss_slope(problem, controls, run.Y, batch))
+            slope = w[:, None, None] * loss_slope(problem, controls, run.Y, batch, sizes)
             weight = weight + np.einsum("ksia,ksib->ab", slope, Y, optimize=True)
             bias = bias + slope.sum(axis=(0, 1, 2))
         parts["readout_weight"], parts["readout_bias"] = weight, bias
     return flatten(Controls(**parts))
 
 
-def loss_slope(problem: Problem, controls: Controls, X: np.ndarray, batch: Batch) -> np.ndarray:
-    """dg/dz = softmax(z) - q at states X (..., m, n); (..., m, n_c)."""
-    return loss.softmax(logits(problem, controls, X)) - batch.q
+def loss_slope(
+    problem: Problem, controls: Controls, X: np.ndarray, batch: Batch, sizes: bool = False
+) -> np.ndarray:
+    """dg/dz = softmax(z) - q at states X (..., m, n); (..., m, n_c).  With sizes their sum."""
+    p = loss.softmax(logits(problem, controls, X))
+    return p + batch.q if sizes else p - batch.q
+
+
+def _of(sizes: bool) -> Callable[[np.ndarray], np.ndarray]:
+    return np.abs if sizes else lambda term: term

@@ -167,7 +167,7 @@ def _layer(
 
 
 def logits(problem: Problem, controls: Controls, X: np.ndarray) -> np.ndarray:
-    """z = C x + c - c_0, (..., n_c): losses and decisions do not see a common offset, rounding does."""
+    """z = C x + c - c_0, (..., n_c): only rounding sees a common offset of the logits."""
     _, _, C, c = ends(problem, controls)
     return X @ C.T + (c - c[0])
 
