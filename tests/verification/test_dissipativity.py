@@ -71,15 +71,12 @@ def alpha(s, n_c, least):
 def test_whom_it_is_about(content, names):
     lines = lines_of(content, "dissipativity")
     assert list(lines) == names
-    proved = [Verdict.PROVED] * min(3, len(names)) + [Verdict.NOT_CHECKED] * (len(names) == 4)
-    applies = LINES[0] in names
-    wanted = proved if applies else [Verdict.NOT_APPLICABLE] * len(names)
+    wanted = [Verdict.NOT_APPLICABLE] * len(names)
+    if names == LINES:
+        wanted = [Verdict.PROVED, Verdict.PROVED, Verdict.OBSERVED, Verdict.NOT_CHECKED]
+    if names == LINES[:2]:  # the data of a trace are unknown
+        wanted = [Verdict.OBSERVED] * 2
     assert [line.verdict for line in lines.values()] == wanted
-
-
-NOTHING_TO_SAMPLE = pytest.mark.xfail(
-    strict=True, raises=ValueError, reason="a readout of rank 0 leaves no direction to sample"
-)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +84,7 @@ NOTHING_TO_SAMPLE = pytest.mark.xfail(
     [
         ({"p_d": 0.8}, [0.8, 0.2]),
         ({"p_d": 0.8} | THREE, [0.8, 0.1, 0.1]),
-        pytest.param({"readout_weight": np.ones((2, 2))}, [0.5, 0.5], marks=NOTHING_TO_SAMPLE),
+        ({"readout_weight": np.ones((2, 2))}, [0.5, 0.5]),
     ],
 )
 def test_the_curvature_of_alpha_is_that_of_the_loss_in_its_flattest_direction(changes, target):
@@ -113,8 +110,8 @@ def test_the_least_slack_of_a_network(scheme, changes):
     line = lines_of(content, "dissipativity")["dissipativity.trajectory"]
     assert line.verdict is Verdict.PROVED
     assert -line.measured == pytest.approx(slack.min(), rel=1e-9, abs=1e-15)
+    assert line.bound == 0.0
     assert line.where == f"layer {k}{f', stage {s + 1}' if v.shape[1] > 1 else ''}, sample {i}"
-    assert line.bound == pytest.approx(64 * EPS * (1 + distance.max()), rel=1e-9, abs=0)
 
 
 @pytest.mark.parametrize(("make", "k", "i"), [(steered, 1, 1), (traced, 3, 0)])
@@ -124,8 +121,8 @@ def test_the_least_slack_of_known_margins(make, k, i):
     line = lines_of(make(m), "dissipativity")["dissipativity.trajectory"]
     assert line.where == f"layer {k}, sample {i}"
     assert -line.measured == pytest.approx(cost_at(m[k, i]) - tight(distance_at(m[k, i])))
-    farthest = distance_at(m if make is traced else m[:-1]).max()
-    assert line.bound == pytest.approx(64 * EPS * (1 + farthest), abs=0)
+    rounding = pytest.approx(64 * EPS * (1 + distance_at(m).max()), abs=0)
+    assert line.bound == (rounding if make is traced else 0.0)
 
 
 @pytest.mark.parametrize("p", [0.6, 0.9, 0.999])
@@ -134,8 +131,13 @@ def test_beyond_rest_alpha_is_attained(p, further):
     """A constant that is too large by a trace would contradict the theorem here."""
     content = steered(np.full((3, 2), np.log(p / (1 - p)) + further), p_d=p)
     line = lines_of(content, "dissipativity")["dissipativity.trajectory"]
-    assert line.verdict is Verdict.PROVED
-    assert abs(line.measured) <= line.bound < 1e-6 * tight(further / np.sqrt(2), p)
+    assert (line.verdict, line.measured, line.bound) == (Verdict.PROVED, 0.0, 0.0)
+    traced_line = lines_of(
+        traced(np.full((3, 2), np.log(p / (1 - p)) + further), p_d=p), "dissipativity"
+    )
+    found = traced_line["dissipativity.trajectory"]
+    assert found.verdict is Verdict.OBSERVED
+    assert abs(found.measured) <= found.bound < 1e-6 * tight(further / np.sqrt(2), p)
 
 
 @pytest.mark.parametrize(("least", "farthest"), [(10, 950), (950, 10)])
@@ -152,17 +154,29 @@ def test_the_least_slack_over_several_batches(least, farthest):
     assert line.bound == pytest.approx(64 * EPS * (1 + distance_at(-14.0)), rel=1e-12, abs=0)
 
 
-ALL_OF_THEM = pytest.mark.xfail(strict=True, raises=ValueError, reason="argmin of nothing")
-
-
-@pytest.mark.parametrize("others", [1.0, pytest.param(1.7e308, marks=ALL_OF_THEM)])
-def test_logits_whose_mean_overflows_fail(others):
+@pytest.mark.parametrize("others", [1.0, 1.7e308])
+@pytest.mark.parametrize("few", [True, False], ids=["enclosed", "in float64"])
+def test_logits_whose_mean_overflows(monkeypatch, others, few):
+    """The states are finite and the theorem holds; float64 loses their mean and decides nothing."""
+    if not few:
+        monkeypatch.setattr(TrainingSubject, "why_not_enclosed", "treated as too large")
     inputs = np.array([[1.7e308, 1.7e308], [others, others], [others, others]])
     problem = small(inputs=inputs, labels=[0, 0, 1])
     content = TrainingFile(problem=problem, controls=zeros(problem))
     line = lines_of(content, "dissipativity")["dissipativity.trajectory"]
-    assert (line.verdict, line.where) == (Verdict.FAILED, "a state is not finite")
+    if few:
+        assert (line.verdict, line.measured <= 0.0) == (Verdict.PROVED, True)
+        return
+    assert (line.verdict, line.where) == (Verdict.INCONCLUSIVE, "the size of a logit overflows")
     assert np.isnan(line.measured)
+
+
+def test_a_readout_of_rank_0_leaves_nothing_to_sample_and_no_proof():
+    lines = lines_of(random(readout_weight=np.ones((2, 2))), "dissipativity")
+    assert [line.verdict for line in lines.values()] == [
+        *(Verdict.OBSERVED, Verdict.OBSERVED, Verdict.NOT_APPLICABLE, Verdict.NOT_CHECKED)
+    ]
+    assert "rank 0" in lines["dissipativity.sampled"].message
 
 
 # --- sampled ------------------------------------------------------------------------------------
@@ -212,7 +226,7 @@ def test_who_draws_the_same_sample_finds_the_same_slack(changes, softmaxes, dire
             least, wanted = slack[at] / rounding[at], (-slack[at], rounding[at])
             where = f"target {kind}, s={s[at]:.3g}"
     assert (line.measured, line.bound) == pytest.approx(wanted, rel=1e-6, abs=0)
-    assert (line.where, line.verdict) == (where, Verdict.PROVED)
+    assert (line.where, line.verdict) == (where, Verdict.OBSERVED)
     assert f"over {count} logit vectors, seed 271828," in line.message
 
 
@@ -228,7 +242,7 @@ def test_at_most_a_hundred_targets_share_the_sample():
     assert len(second) > 100
     count = sum(len(v) for *_, v in sample(np.stack([second, 1 - second], axis=1), np.eye(2)))
     assert f"over {count} logit vectors" in line.message
-    assert line.verdict is Verdict.PROVED
+    assert line.verdict is Verdict.OBSERVED
 
 
 # --- certified ----------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ def content(**changes):
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 def test_forward_passes_of_all_checks_but_lanczos(monkeypatch, activation):
     monkeypatch.setattr(TrainingSubject, "too_large", "treated as too large")
+    monkeypatch.setattr(TrainingSubject, "why_not_enclosed", "treated as too large")
     file = content(activation=activation)
     with states.counting() as count:
         checks = ("statement", "first_order", "second_order", "geometry", "turnpike", "depth")
@@ -33,6 +34,7 @@ def test_forward_passes_of_all_checks_but_lanczos(monkeypatch, activation):
 
 def test_the_passes_that_are_printed_are_those_that_were_made(monkeypatch):
     monkeypatch.setattr(TrainingSubject, "too_large", "treated as too large")
+    monkeypatch.setattr(TrainingSubject, "why_not_enclosed", "treated as too large")
     file = content()
     on_large_files = ["first_order", "second_order", "geometry", "turnpike", "depth", "diagnosis"]
     line = verify_content([file], budget=0, only=on_large_files).named("cost.passes")

@@ -55,13 +55,22 @@ def test_an_unknown_relation_is_refused():
 
 
 def test_a_theorem_is_proved_vacuous_or_contradicted():
-    of = lambda m, b, t: report.theorem("turnpike.x", m, b, t, message="m").verdict  # noqa: E731
+    exactly = lambda v: report.Between(v, v)  # noqa: E731
+    of = lambda m, b, t: report.theorem("turnpike.x", exactly(m), exactly(b), t).verdict  # noqa: E731
     assert of(1, 2, 3) is Verdict.PROVED
     assert of(1, 3, 3) is Verdict.VACUOUS
     assert of(1, INF, INF) is Verdict.VACUOUS
     assert of(4, 3, 3) is Verdict.FAILED
-    assert of(NAN, 3, 9) is Verdict.FAILED
-    assert of(1, NAN, 9) is Verdict.FAILED
+    assert of(NAN, 3, 9) is of(1, NAN, 9) is Verdict.INCONCLUSIVE
+
+
+def test_in_float64_a_theorem_is_observed_or_left_open():
+    of = lambda m, b, t: report.in_floats("turnpike.x", m, b, "large", t).verdict  # noqa: E731
+    assert of(1, 2, 3) is of(2, 2 - 1e-12, 3) is Verdict.OBSERVED
+    assert of(1, 3, 3) is of(1, INF, INF) is Verdict.VACUOUS
+    assert (
+        of(4, 3, 3) is of(NAN, 3, 9) is of(1, NAN, 9) is of(INF, INF, INF) is Verdict.INCONCLUSIVE
+    )
 
 
 PASSED, FAILED = check(0.0, 1.0), check(2.0, 1.0)

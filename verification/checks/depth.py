@@ -13,7 +13,8 @@ import math
 
 import numpy as np
 
-from ..balls import decisions, enclosures
+from ..balls import decisions
+from ..balls.enclosures import Enclosures, evaluated
 from ..evaluation import layers
 from ..evaluation.layers import entry_layer
 from ..evaluation.subject import TraceSubject, TrainingSubject
@@ -41,15 +42,13 @@ def check_depth(subject: TrainingSubject) -> list[Entry]:
             f" {layers.TOLERANCE:.0%} and flips nothing; the entry layer is {entry_layer(subject)}",
         )
     ]
-    if layers.idles(problem):
-        lines.append(_idled(subject, k))
-    else:
-        lines.append(not_applicable("depth.idled", "u = 0 moves the states"))
-    if k >= 1:
-        lines.append(_cropped(subject, k))
-    else:
-        lines.append(not_applicable("depth.cropped", "a network needs one layer"))
-    return [*lines, *_predictions(subject, k)]
+    found = subject.enclosures
+    effects = _effects_in_floats(subject, k) if found is None else _effects(subject, found, k)
+    if not layers.idles(problem):
+        effects["idled"] = not_applicable("depth.idled", "u = 0 moves the states")
+    if k < 1:
+        effects["cropped"] = not_applicable("depth.cropped", "a network needs one layer")
+    return [*lines, effects["idled"], effects["cropped"], *_predictions(subject, k)]
 
 
 def check_depth_of_trace(subject: TraceSubject) -> list[Entry]:
@@ -80,33 +79,29 @@ def check_depth_of_trace(subject: TraceSubject) -> list[Entry]:
     ]
 
 
-def _idled(subject: TrainingSubject, k: int) -> Finding:
-    found, change = subject.enclosures, layers.idled_change(subject, k)
-    if found is None:
-        idled = layers.idled_and_cropped_objectives(subject, k)[0]
-        return _effect_in_floats("idled", change, idled, subject, k)
-    evaluated = enclosures.evaluated(subject.problem, subject.controls.idled(k), found.bits)
-    return effect("idled", found.idled(k), evaluated, change, k)
+def _effects(subject: TrainingSubject, found: Enclosures, k: int) -> dict[str, Entry]:
+    """What idling and cropping at k cost, enclosed twice."""
+    problem, controls = subject.problem, subject.controls
+    lines: dict[str, Entry] = {}
+    if layers.idles(problem):
+        idled = evaluated(problem, controls.idled(k), found.bits)
+        change = layers.idled_change(subject, k)
+        lines["idled"] = effect("idled", found.idled(k), idled, change, k)
+    if k >= 1:
+        cropped = evaluated(problem.with_(depth=k), controls.layers(0, k), found.bits)
+        change = layers.cropped_change(subject, k)
+        lines["cropped"] = effect("cropped", found.cropped(k), cropped, change, k)
+    return lines
 
 
-def _cropped(subject: TrainingSubject, k: int) -> Finding:
-    found, change = subject.enclosures, layers.cropped_change(subject, k)
-    if found is None:
-        cropped = layers.idled_and_cropped_objectives(subject, k)[1]
-        return _effect_in_floats("cropped", change, cropped, subject, k)
-    shallow = subject.problem.with_(depth=k)
-    evaluated = enclosures.evaluated(shallow, subject.controls.layers(0, k), found.bits)
-    return effect("cropped", found.cropped(k), evaluated, change, k)
-
-
-def effect(what: str, summed: Between, evaluated: Between, change: float, k: int) -> Finding:
-    """The sum over the kept layers against an evaluation: equal for every file, by a theorem.
+def effect(what: str, summed: Between, rolled: Between, change: float, k: int) -> Finding:
+    """The sum over the kept layers against a roll-out: equal for every file, by a theorem.
 
     change : what it does to J, for the reader
     """
-    apart = float(max(summed.lower - evaluated.upper, evaluated.lower - summed.upper))
-    most = float(max(summed.upper - evaluated.lower, evaluated.upper - summed.lower))
-    bound = AGREEMENT * max(1.0, abs(float(evaluated.upper)))
+    apart = float(max(summed.lower - rolled.upper, rolled.lower - summed.upper))
+    most = float(max(summed.upper - rolled.lower, rolled.upper - summed.lower))
+    bound = AGREEMENT * max(1.0, abs(float(rolled.upper)))
     return theorem(
         f"depth.{what}",
         Between(max(0.0, math.nextafter(apart, -math.inf)), math.nextafter(most, math.inf)),
@@ -117,19 +112,21 @@ def effect(what: str, summed: Between, evaluated: Between, change: float, k: int
     )
 
 
-def _effect_in_floats(
-    what: str, change: float, evaluated: float, subject: TrainingSubject, k: int
-) -> Finding:
-    """The formula for the change of J against its evaluation."""
-    J = subject.survey.objective
-    return in_floats(
-        f"depth.{what}",
-        abs(change - (evaluated - J)),
-        AGREEMENT * max(1.0, abs(J)),
-        subject.why_not_enclosed,
-        where=f"layer {k}",
-        message=f"{what} there, J changes by {change:+.4g} (measured: formula less evaluation)",
-    )
+def _effects_in_floats(subject: TrainingSubject, k: int) -> dict[str, Entry]:
+    """The formulas for the change of J against evaluations."""
+    J, costs = subject.survey.objective, layers.idled_and_cropped_objectives(subject, k)
+    changes = layers.idled_change(subject, k), layers.cropped_change(subject, k)
+    return {
+        what: in_floats(
+            f"depth.{what}",
+            abs(change - (cost - J)),
+            AGREEMENT * max(1.0, abs(J)),
+            subject.why_not_enclosed,
+            where=f"layer {k}",
+            message=f"{what} there, J changes by {change:+.4g} (measured: formula less evaluation)",
+        )
+        for what, change, cost in zip(("idled", "cropped"), changes, costs, strict=True)
+    }
 
 
 def _predictions(subject: TrainingSubject, k: int) -> list[Entry]:
