@@ -1,14 +1,11 @@
 """Every number, bound, verdict and place of the second-order lines, recomputed; edges from both
 sides, on files of known truth."""
 
-import dataclasses
-
 import numpy as np
 import pytest
-import scipy.optimize
-from closed_forms import bowl, pair, valley
+from closed_forms import bowl, next_to_a_saddle, pair, valley
 from sentences import numbers
-from zoo import claimed, minimum
+from zoo import minimum
 
 from ocp.controls import describe, flatten, unflatten
 from ocp.evaluation.assembly import assembled_hessian
@@ -143,20 +140,6 @@ def test_an_eigenvalue_at_the_edge_of_the_band_is_within_it(widened, verdict, in
     assert found[CURVATURE].bound == band
     assert found[CURVATURE].verdict is verdict
     assert numbers(found[INERTIA])[3:] == list(inertia)
-
-
-def next_to_a_saddle(by: float):
-    """A trained lift e whose least curvature h (r - L |F'| sqrt(1 + e^2)) changes sign at e*.
-
-    At e* it is -h 1e-9; at e* + by, where the gradient is of that size, it may be above 0.
-    """
-    L, r_ends, bias = 4.0, 0.5, float(np.log(3.0))
-    slope = lambda e: 1.0 / (1.0 + np.exp(-bias - L * e)) - 0.5  # noqa: E731
-    at = scipy.optimize.brentq(lambda e: L * slope(e) + r_ends * e, -1.0, 0.0, xtol=1e-16)
-    r = L * abs(slope(at)) * np.sqrt(1.0 + at**2) - 1e-9
-    content = pair(L, lift=0.0, trained=("layers", "lift"), r=float(r), r_ends=r_ends)
-    u = dataclasses.replace(content.controls, lift_bias=np.array([at + by]))
-    return claimed(content.problem, u)
 
 
 def test_the_hessian_must_be_definite_after_one_newton_step_too():
