@@ -78,9 +78,16 @@ def logits(problem: Problem, controls: Controls, X: np.ndarray) -> np.ndarray:
     return X @ C.T + c
 
 
+def relative_logits(problem: Problem, controls: Controls, X: np.ndarray) -> np.ndarray:
+    """z - c_0: losses do not see a common offset of the logits, rounding does; (..., n_c)."""
+    _, _, C, c = ends(problem, controls)
+    return X @ C.T + (c - c[0])
+
+
 def data_cost(problem: Problem, controls: Controls, X: np.ndarray) -> np.ndarray:
     """F(x) = (1/n_d) sum_i g_{y_i}(C x^i + c) for states (..., n_d, n); shape (...)."""
-    g = loss.soft_cross_entropy(logits(problem, controls, X), problem.soft_targets)
+    z = relative_logits(problem, controls, X)
+    g = loss.soft_cross_entropy(z, problem.soft_targets)
     return g.mean(axis=-1)
 
 
@@ -240,7 +247,7 @@ def _residual(
     problem: Problem, controls: Controls, X: np.ndarray, sizes: bool = False
 ) -> np.ndarray:
     """(softmax z - q)/n_d, (n_d, n_c): the gradient of F with respect to the logits."""
-    p = loss.softmax(logits(problem, controls, X))
+    p = loss.softmax(relative_logits(problem, controls, X))
     return (p + problem.soft_targets if sizes else p - problem.soft_targets) / problem.n_samples
 
 
