@@ -86,7 +86,9 @@ def _along_curvature(subject: TrainingSubject) -> Descent | None:
             subject.problem, subject.controls, subject.hessian.vectors[:, 0]
         )
     ritz = subject.least_curvature
-    return ritz and descend_by_curvature(subject.problem, subject.controls, ritz.vector)
+    if ritz is None:
+        return None
+    return descend_by_curvature(subject.problem, subject.controls, ritz.vector)
 
 
 def curvature(subject: TrainingSubject, guard: Finding) -> Check:
