@@ -8,11 +8,14 @@ Both may also be not applicable (the message says why) or not checked; neither h
 
 from __future__ import annotations
 
+import decimal
 import enum
 import math
 import operator
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import NamedTuple
 
 from ocp import exits
 
@@ -39,6 +42,8 @@ class Verdict(enum.Enum):
 DECIDED = (Verdict.PASSED, Verdict.FAILED, Verdict.INCONCLUSIVE)
 _RELATIONS = {"<=": operator.le, "<": operator.lt, ">=": operator.ge, ">": operator.gt}
 NAN = float("nan")
+#: relative rounding of sums in float64, granted where nothing is concluded
+ROUNDING = 1e-9
 
 
 #: the claim that the file is the one that was hashed: it says nothing about the network
@@ -131,17 +136,78 @@ def not_checked(name: str, why: str, kind: str = "finding") -> Finding:
     return Finding(name=name, verdict=Verdict.NOT_CHECKED, message=why, kind=kind)
 
 
-def theorem(name: str, measured: float, bound: float, trivial: float, **text: str) -> Finding:
-    """Return a proved upper bound: vacuous where it says nothing, failed where it is violated.
+class Between(NamedTuple):
+    """An exact number that lies between two known ones."""
 
-    A violation contradicts a theorem, hence means an error in this code or in the constant.
+    lower: float | Fraction
+    upper: float | Fraction
+
+
+def theorem(
+    name: str, measured: Between, bound: Between, trivial: float = math.inf, **text: str
+) -> Finding:
+    """Return a theorem measured <= bound, both sides enclosed with outward rounding.
+
+    A bound is printed by its upper end.  A violation, measured.lower > bound.upper, contradicts a
+    theorem, hence means an error in this code or in the constant.  Vacuous where the bound is not
+    below the trivial maximum; inconclusive where the enclosures overlap, as they do at equality.
     """
-    if not measured <= bound:
-        verdict = Verdict.FAILED
-        text["message"] = f"CONTRADICTS A THEOREM: {text.get('message', '')}"
+    ends = (*measured, *bound)
+    message = text.pop("message", "")
+    if any(math.isnan(end) for end in ends):
+        verdict, message = Verdict.INCONCLUSIVE, f"an enclosure is unbounded: {message}"
+    elif measured.lower > bound.upper:
+        verdict, message = Verdict.FAILED, f"CONTRADICTS A THEOREM: {message}"
+    elif not bound.upper < trivial:
+        verdict = Verdict.VACUOUS
+    elif measured.upper <= bound.lower:
+        verdict = Verdict.PROVED
     else:
-        verdict = Verdict.PROVED if bound < trivial else Verdict.VACUOUS
-    return Finding(name=name, verdict=verdict, measured=measured, bound=bound, **text)
+        verdict = Verdict.INCONCLUSIVE
+        more = float(measured.upper) - float(bound.lower)
+        message = f"undecided, the enclosures overlap by {more:.2g}: {message}"
+    return Finding(
+        name=name,
+        verdict=verdict,
+        measured=float(measured.upper),
+        bound=float(bound.upper),
+        message=message,
+        **text,
+    )
+
+
+def printed(bound: float, up: bool, digits: int = 6) -> str:
+    """Return a bound in as many digits, rounded to its own side."""
+    if not math.isfinite(bound) or bound == 0.0:
+        return f"{bound:.{digits}g}"
+    context = decimal.Context(
+        prec=digits, rounding=decimal.ROUND_CEILING if up else decimal.ROUND_FLOOR
+    )
+    return f"{context.create_decimal_from_float(bound):g}"
+
+
+def in_floats(
+    name: str, measured: float, bound: float, why: str, trivial: float = math.inf, **text: str
+) -> Finding:
+    """Return the same inequality as float64 finds it: observed, never proved nor contradicted.
+
+    why : the reason that nothing is enclosed
+    """
+    message = text.pop("message", "")
+    if not (math.isfinite(measured) and measured <= bound * (1.0 + ROUNDING)):
+        verdict, message = (
+            Verdict.INCONCLUSIVE,
+            f"not so in float64, which decides nothing: {message}",
+        )
+    elif not bound < trivial:
+        verdict = Verdict.VACUOUS
+    else:
+        verdict = Verdict.OBSERVED
+    if verdict is not Verdict.VACUOUS:
+        message = f"{message}; in float64, no proof: {why}"
+    return Finding(
+        name=name, verdict=verdict, measured=measured, bound=bound, message=message, **text
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -29,7 +29,7 @@ from numpy.typing import ArrayLike
 from ocp.files import TrainingFile
 
 from ..evaluation import alpha
-from ..report import Entry, not_applicable, not_checked, theorem
+from ..report import Between, Entry, not_applicable, not_checked, theorem
 from . import arithmetic as balls
 
 #: distances at which the angle is bisected
@@ -103,11 +103,11 @@ def check_alpha(file: TrainingFile) -> tuple[Entry, ...]:
     samples = ", ".join(
         f"alpha*({s:.4g}) >= {found.lower_bound(s):.5g}" for s in (0.5 * boundary, boundary, 50.0)
     )
+    measured = float(excess[worst])
     line = theorem(
         name,
-        float(excess[worst]),
-        1e-12,
-        math.inf,
+        Between(measured, measured),
+        Between(1e-12, 1e-12),
         where=f"s = {found.nodes[worst]:.4g}",
         message=f"proved by ball arithmetic at {len(found.nodes)} distances: {samples} (measured:"
         " proved bound less the float minimum, relative to 1 + s)",

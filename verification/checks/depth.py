@@ -3,7 +3,8 @@
     idled at k    J changes by (h beta (N-k) + gamma) F(x_k) - [sum_{j>=k} h l_j + gamma F(x_N)]
     cropped at k  J changes by gamma F(x_k) - [the same bracket]
 
-Both formulas are compared with an evaluation of the idled and of the cropped network.
+The costs of the idled and of the cropped network, sums over the layers that are kept, are compared
+with an evaluation of these networks: enclosed (`balls`) where the file is small enough.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import math
 
 import numpy as np
 
+from ..balls import decisions, enclosures
 from ..evaluation import layers
 from ..evaluation.layers import entry_layer
 from ..evaluation.subject import TraceSubject, TrainingSubject
-from ..report import Entry, Finding, Verdict, not_applicable, theorem
+from ..report import Between, Entry, Finding, Verdict, in_floats, not_applicable, theorem
 
 #: agreement of a formula with an evaluation, relative to J
 AGREEMENT = 1e-10
@@ -39,13 +41,12 @@ def check_depth(subject: TrainingSubject) -> list[Entry]:
             f" {layers.TOLERANCE:.0%} and flips nothing; the entry layer is {entry_layer(subject)}",
         )
     ]
-    idled, cropped = layers.idled_and_cropped_objectives(subject, k)
     if layers.idles(problem):
-        lines.append(_effect("idled", layers.idled_change(subject, k), idled, J, k))
+        lines.append(_idled(subject, k))
     else:
         lines.append(not_applicable("depth.idled", "u = 0 moves the states"))
     if k >= 1:
-        lines.append(_effect("cropped", layers.cropped_change(subject, k), cropped, J, k))
+        lines.append(_cropped(subject, k))
     else:
         lines.append(not_applicable("depth.cropped", "a network needs one layer"))
     return [*lines, *_predictions(subject, k)]
@@ -79,13 +80,53 @@ def check_depth_of_trace(subject: TraceSubject) -> list[Entry]:
     ]
 
 
-def _effect(what: str, change: float, evaluated: float, J: float, k: int) -> Finding:
-    """The formula for the change of J against its evaluation: a theorem for every file."""
+def _idled(subject: TrainingSubject, k: int) -> Finding:
+    found, change = subject.enclosures, layers.idled_change(subject, k)
+    if found is None:
+        idled = layers.idled_and_cropped_objectives(subject, k)[0]
+        return _effect_in_floats("idled", change, idled, subject, k)
+    evaluated = enclosures.evaluated(subject.problem, subject.controls.idled(k), found.bits)
+    return effect("idled", found.idled(k), evaluated, change, k)
+
+
+def _cropped(subject: TrainingSubject, k: int) -> Finding:
+    found, change = subject.enclosures, layers.cropped_change(subject, k)
+    if found is None:
+        cropped = layers.idled_and_cropped_objectives(subject, k)[1]
+        return _effect_in_floats("cropped", change, cropped, subject, k)
+    shallow = subject.problem.with_(depth=k)
+    evaluated = enclosures.evaluated(shallow, subject.controls.layers(0, k), found.bits)
+    return effect("cropped", found.cropped(k), evaluated, change, k)
+
+
+def effect(what: str, summed: Between, evaluated: Between, change: float, k: int) -> Finding:
+    """The sum over the kept layers against an evaluation: equal for every file, by a theorem.
+
+    change : what it does to J, for the reader
+    """
+    apart = float(max(summed.lower - evaluated.upper, evaluated.lower - summed.upper))
+    most = float(max(summed.upper - evaluated.lower, evaluated.upper - summed.lower))
+    bound = AGREEMENT * max(1.0, abs(float(evaluated.upper)))
     return theorem(
+        f"depth.{what}",
+        Between(max(0.0, math.nextafter(apart, -math.inf)), math.nextafter(most, math.inf)),
+        Between(bound, bound),
+        where=f"layer {k}",
+        message=f"{what} there, J changes by {change:+.4g} (measured: sum over kept layers less"
+        " evaluation, at most)",
+    )
+
+
+def _effect_in_floats(
+    what: str, change: float, evaluated: float, subject: TrainingSubject, k: int
+) -> Finding:
+    """The formula for the change of J against its evaluation."""
+    J = subject.survey.objective
+    return in_floats(
         f"depth.{what}",
         abs(change - (evaluated - J)),
         AGREEMENT * max(1.0, abs(J)),
-        math.inf,
+        subject.why_not_enclosed,
         where=f"layer {k}",
         message=f"{what} there, J changes by {change:+.4g} (measured: formula less evaluation)",
     )
@@ -95,12 +136,8 @@ def _predictions(subject: TrainingSubject, k: int) -> list[Entry]:
     """Change of logits, flips, and samples that cannot have flipped by their margins."""
     z, after = subject.survey.final_logits, layers.logits_at(subject, k)
     change = np.abs(after - z).max(axis=1)
-    ordered = np.sort(z, axis=1)
-    margin = ordered[:, -1] - ordered[:, -2]
-    safe = margin > 2 * change
-    flipped = layers.flips(z, after, subject.problem.labels)
-    worst, n_d = int(change.argmax()), len(z)
-    broken = int((safe & flipped).sum())
+    worst = int(change.argmax())
+    found = subject.enclosures
     return [
         Finding(
             name="depth.logits",
@@ -109,14 +146,40 @@ def _predictions(subject: TrainingSubject, k: int) -> list[Entry]:
             where=f"sample {worst}",
             message=f"largest change of a logit when the network is cropped at layer {k}",
         ),
-        theorem(
-            "depth.flips",
-            float(flipped.sum()),
-            float(n_d - safe.sum()),
-            float(n_d),
-            where=f"sample {int(np.flatnonzero(flipped)[0])}" if flipped.any() else "",
-            message=f"samples whose prediction changes; {int(safe.sum())} of {n_d} cannot: their"
-            f" margin exceeds twice the change of their logits"
-            + (f"; {broken} of these did" if broken else ""),
-        ),
+        _flips_in_floats(subject, z, after) if found is None else flips(decisions.flips(found, k)),
     ]
+
+
+def flips(found: decisions.Flips) -> Finding:
+    """Samples that flip against those that may, by their margins."""
+    n_d, safe = found.n_samples, found.safe
+    return theorem(
+        "depth.flips",
+        found.flipped,
+        Between(n_d - safe.upper, n_d - safe.lower),
+        float(n_d),
+        where=f"sample {found.first}" if found.first >= 0 else "",
+        message=_cannot(int(safe.lower), n_d),
+    )
+
+
+def _flips_in_floats(subject: TrainingSubject, z: np.ndarray, after: np.ndarray) -> Finding:
+    ordered, change = np.sort(z, axis=1), after - z
+    safe = ordered[:, -1] - ordered[:, -2] > change.max(axis=1) - change.min(axis=1)
+    flipped = layers.flips(z, after, subject.problem.labels)
+    return in_floats(
+        "depth.flips",
+        float(flipped.sum()),
+        float(len(z) - safe.sum()),
+        subject.why_not_enclosed,
+        float(len(z)),
+        where=f"sample {int(np.flatnonzero(flipped)[0])}" if flipped.any() else "",
+        message=_cannot(int(safe.sum()), len(z)),
+    )
+
+
+def _cannot(safe: int, of: int) -> str:
+    return (
+        f"samples whose prediction changes; {safe} of {of} cannot: their margin exceeds the spread"
+        " of the changes of their logits"
+    )

@@ -3,9 +3,10 @@
     l(x, u) - l* >= (1/n_d) sum_i alpha(dist_z,i) + (r/2)|u|^2
 
 holds for trained and untrained networks alike.  The slack is evaluated (a) along the trajectory,
-(b) on a seeded sample near it, far away and in adversarial directions; (c) the certified bound of
-alpha is ball arithmetic on demand.  All three test alpha and this code.  That no other storage
-does better is a theorem about alpha alone: `evaluation.storage`.
+with outward rounding where the file allows it; (b) on a seeded sample near it, far away and in
+adversarial directions, a test in float64; (c) the certified bound of alpha is ball arithmetic on
+demand.  All three test alpha and this code.  That no other storage does better is a theorem about
+alpha alone: `evaluation.storage`.
 """
 
 from __future__ import annotations
@@ -16,13 +17,18 @@ import numpy as np
 
 from ocp.problem import SCHEMES
 
+from ..balls.alpha import check_alpha
+from ..balls.enclosures import merged_targets
+from ..balls.slack import minus_least_slack
 from ..evaluation.minimisers import Minimisers, log_mean_exp
 from ..evaluation.states import batches, logits, propagate
-from ..evaluation.subject import Subject, TraceSubject, TrainingSubject
+from ..evaluation.subject import UNKNOWN_DATA, Subject, TraceSubject, TrainingSubject
 from ..report import (
+    Between,
     Entry,
     Finding,
     Verdict,
+    in_floats,
     not_applicable,
     not_checked,
     theorem,
@@ -30,8 +36,11 @@ from ..report import (
 
 SEED = 271828
 SAMPLES = 200_000
+#: most targets that share the sample
+KINDS = 100
 #: rounding of g: absolute, per unit of the logits' size
 ROUNDING = 64 * np.finfo(float).eps
+RANK = "the minimisers behind a rank-deficient readout are found by minimisation in float64"
 
 NAMES = (
     "dissipativity.trajectory",
@@ -68,22 +77,64 @@ def check_dissipativity(subject: TrainingSubject) -> list[Entry]:
 
 
 def _constant(subject: Subject) -> Finding:
-    minimisers, n_c = subject.minimisers, subject.problem.n_classes
-    eps = float(minimisers.softmax.min())
+    minimisers, problem = subject.minimisers, subject.problem
+    n_c = problem.n_classes
+    if minimisers.full_rank and isinstance(subject, TrainingSubject):
+        targets = merged_targets(problem)
+        least = min(min(targets.rows[kind]) for kind in np.unique(targets.kind))
+        curvature = float(2 * least * (1 - least) if n_c == 2 else least)
+        verdict, why = Verdict.PROVED, ""
+        eps, curvature = float(least), math.nextafter(curvature, 0.0)  # a lower bound
+    else:
+        eps = float(minimisers.softmax.min())
+        curvature = float(minimisers.softmax.max() * eps * 2) if n_c == 2 else eps
+        verdict = Verdict.OBSERVED
+        why = "; no proof: " + (RANK if not minimisers.full_rank else UNKNOWN_DATA)
     exact = n_c == 2 and minimisers.full_rank
     form = "log(p + (1-p) e^(-sqrt2 s)) + (1-p) sqrt2 s" if exact else "(eps/rho) phi(sqrt(rho) s)"
-    curvature = float(minimisers.softmax.max() * eps * 2) if exact else eps
     return Finding(
         name="dissipativity.alpha",
-        verdict=Verdict.PROVED,
+        verdict=verdict,
         measured=curvature,
         message=f"g - g* >= alpha(s) = {form}, s the distance of the centred logits;"
-        f" measured: curvature of alpha at 0; least target entry {eps:.4g}",
+        f" measured: curvature of alpha at 0; least target entry {eps:.4g}{why}",
     )
 
 
 def along_trajectory(subject: TrainingSubject) -> Finding:
     """(a) least slack over all layers, stages and samples."""
+    problem, found = subject.problem, subject.enclosures
+    pairs = problem.depth * problem.n_samples
+    if found is None or not subject.minimisers.full_rank:
+        worst, where, allowed = _in_floats(subject)
+        return in_floats(
+            NAMES[0],
+            -worst,
+            allowed,
+            subject.why_not_enclosed or RANK,
+            where=where,
+            message=f"least slack {worst:.3g} over {pairs} (layer, sample) pairs (measured: minus"
+            " it; bound: rounding)",
+        )
+    measured, (k, s, i) = minus_least_slack(found)
+    worst = -measured.upper + 0.0
+    return theorem(
+        NAMES[0],
+        measured,
+        Between(0.0, 0.0),
+        where=_place(k, s, i, len(SCHEMES[problem.scheme][0])),
+        message=f"least slack {worst:.3g} over {pairs} (layer, sample) pairs (measured: minus its"
+        " lower end)",
+    )
+
+
+def _place(k: int, s: int, i: int, stages: int) -> str:
+    stage = f", stage {s + 1}" if stages > 1 else ""
+    return f"layer {k}{stage}, sample {i}"
+
+
+def _in_floats(subject: TrainingSubject) -> tuple[float, str, float]:
+    """Least slack, where, and what rounding may do to it; NaN where a logit overflows."""
     problem, minimisers = subject.problem, subject.minimisers
     worst, where, allowed = math.inf, "", 0.0
     kept = subject.survey.logits if len(SCHEMES[problem.scheme][0]) == 1 else None
@@ -94,24 +145,14 @@ def along_trajectory(subject: TrainingSubject) -> Finding:
         else:  # euler: the only stage point is x_k
             z = kept[:-1, None, batch.rows]
         slack, size = _slack(minimisers, z, batch.rows)
-        k, s, i = np.unravel_index(np.nanargmin(slack), slack.shape)
+        if not np.isfinite(slack).all():
+            return math.nan, "the size of a logit overflows", math.nan
+        k, s, i = np.unravel_index(slack.argmin(), slack.shape)
         allowed = max(allowed, ROUNDING * size)
-        if np.isnan(slack).any():
-            worst, where = math.nan, "a state is not finite"
-        elif slack[k, s, i] < worst:
+        if slack[k, s, i] < worst:
             worst = float(slack[k, s, i])
-            stage = f", stage {s + 1}" if z.shape[1] > 1 else ""
-            where = f"layer {k}{stage}, sample {batch.rows.start + i}"
-    points = problem.depth * problem.n_samples
-    return theorem(
-        NAMES[0],
-        -worst,
-        allowed,
-        math.inf,
-        where=where,
-        message=f"least slack {worst:.3g} over {points} (layer, sample) pairs (measured: minus it;"
-        " bound: rounding)",
-    )
+            where = _place(int(k), int(s), batch.rows.start + int(i), z.shape[1])
+    return worst, where, allowed
 
 
 def check_dissipativity_of_trace(subject: TraceSubject) -> list[Entry]:
@@ -123,11 +164,11 @@ def check_dissipativity_of_trace(subject: TraceSubject) -> list[Entry]:
     k, i = np.unravel_index(slack.argmin(), slack.shape)
     return [
         _constant(subject),
-        theorem(
+        in_floats(
             NAMES[0],
             -float(slack[k, i]),
             ROUNDING * size,
-            math.inf,
+            subject.why_not_enclosed,
             where=f"layer {k}, sample {i}",
             message=f"least slack over {slack.size} (layer, sample) pairs (measured: minus it)",
         ),
@@ -146,12 +187,14 @@ def _slack(
 def sampled(subject: TrainingSubject) -> Finding:
     """(b) seeded logits around the minimisers, near to far, and along adversarial directions."""
     minimisers, n_c = subject.minimisers, subject.problem.n_classes
+    if not minimisers.rank:
+        return not_applicable(NAMES[1], "a readout of rank 0 moves no logit: none is sampled")
     rng = np.random.default_rng(SEED)
-    kinds = len(minimisers.target)
+    kinds = min(len(minimisers.target), KINDS)
     worst, count, where, allowed = math.inf, 0, "", 0.0
     left = np.linalg.svd(minimisers.PC, full_matrices=False)[0][:, : minimisers.rank]
-    for kind in range(min(kinds, 100)):
-        m = max(100, SAMPLES // min(kinds, 100))
+    for kind in range(kinds):
+        m = SAMPLES // kinds
         random = rng.standard_normal((m, n_c))
         # adversarial: few logits move together, the likely class up, one unlikely class down
         pattern = (rng.random((m, n_c)) < rng.random((m, 1))) * 2.0 - 1.0
@@ -165,6 +208,8 @@ def sampled(subject: TrainingSubject) -> Finding:
             length = np.linalg.norm(v, axis=1, keepdims=True)
             v = v[length[:, 0] > 1e-9] / length[length[:, 0] > 1e-9]
             v = v * 10.0 ** rng.uniform(-4, 3, (len(v), 1))
+            if not len(v):
+                continue
             pi, distance = minimisers.softmax[kind], np.linalg.norm(v, axis=1)
             slack = log_mean_exp(v, pi) - minimisers.bound(distance, kind)
             allowance = ROUNDING * (1.0 + distance)
@@ -173,14 +218,14 @@ def sampled(subject: TrainingSubject) -> Finding:
             if slack[i] / allowance[i] < worst:
                 worst, where = float(slack[i] / allowance[i]), f"target {kind}, s={distance[i]:.3g}"
                 allowed = float(allowance[i])
-    return theorem(
+    return in_floats(
         NAMES[1],
         -worst * allowed,
         allowed,
-        math.inf,
+        "a test of alpha on samples",
         where=where,
         message=f"least slack relative to rounding over {count} logit vectors, seed {SEED}, random"
-        " and adversarial directions, distances 1e-4 to 1e3: a test of alpha, no proof",
+        " and adversarial directions, distances 1e-4 to 1e3",
     )
 
 
@@ -190,8 +235,4 @@ def _certified(subject: TrainingSubject) -> list[Entry]:
         return [not_checked(NAMES[2], "asked for with --certify")]
     if not subject.minimisers.full_rank or subject.minimisers.conflicts:
         return [not_applicable(NAMES[2], "the certified form is that of the plain soft target")]
-    try:
-        from ..balls.alpha import check_alpha
-    except ModuleNotFoundError as error:
-        return [not_checked(NAMES[2], f"not available: {error}")]
     return list(check_alpha(subject.content))

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 from ..evaluation.lower_bound import lower_bound, why_not
 from ..evaluation.subject import TrainingSubject
-from ..report import NAN, Entry, Finding, Verdict, not_applicable, not_checked
-
-#: agreement between two evaluations of J, as in the statement's check
-ROUNDING = 1e-10
+from ..report import (
+    NAN,
+    Between,
+    Entry,
+    Finding,
+    Verdict,
+    in_floats,
+    not_applicable,
+    not_checked,
+    printed,
+    theorem,
+)
 
 
 def check_gap(subject: TrainingSubject) -> list[Entry]:
@@ -21,22 +30,19 @@ def check_gap(subject: TrainingSubject) -> list[Entry]:
         return [not_checked(name, why_not(problem))]
     if not math.isfinite(J):
         return [not_applicable(name, "the objective is not finite")]
-    bound = lower_bound(problem).value
-    contradiction = bound > J + ROUNDING * max(1.0, abs(J))
-    gap = (J - bound) / J if J > 0 else NAN
+    least, found = lower_bound(problem).value, subject.enclosures
     message = (
-        f"every control costs at least {bound:.6g}; this file is {gap:.1%} of its objective"
-        " above that; no more is known of other minima"
+        f"every control costs at least {printed(least, up=False)}; this file is"
+        f" {(J - least) / J if J > 0 else NAN:.1%} of its objective above that; no more is known of"
+        " other minima"
     )
-    if contradiction:
-        message = f"CONTRADICTS A THEOREM: J = {J:.6g} is below the bound {bound:.6g}"
-    verdict = Verdict.PROVED if bound > 0 else Verdict.VACUOUS
-    return [
-        Finding(
-            name=name,
-            verdict=Verdict.FAILED if contradiction else verdict,
-            measured=bound,
-            bound=J,
-            message=message,
-        )
-    ]
+    if found is None:
+        return [in_floats(name, least, J, subject.why_not_enclosed, message=message)]
+    return [compared(least, found.objective(), message=message)]
+
+
+def compared(least: float, objective: Between, message: str) -> Finding:
+    """The theorem least <= J; `least` is rounded down, J enclosed."""
+    line = theorem("gap.lower_bound", Between(least, least), objective, message=message)
+    vacuous = least <= 0 and line.verdict is Verdict.PROVED
+    return dataclasses.replace(line, verdict=Verdict.VACUOUS) if vacuous else line

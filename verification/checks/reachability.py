@@ -28,15 +28,16 @@ import numpy as np
 
 from ocp import loss
 from ocp.controls import Controls, ends, flatten, unflatten
-from ocp.problem import SCHEMES, Problem
+from ocp.problem import Problem
 
 from ..balls import arithmetic as balls
+from ..balls.count_bounds import most_wrong
 from ..balls.model import BallModel
 from ..evaluation import layers
 from ..evaluation.minimisers import RESOLVED
 from ..evaluation.steering import ARRIVED, equations_and_jacobian, gauss_newton
 from ..evaluation.subject import TrainingSubject
-from ..report import Entry, Finding, Verdict, not_applicable, not_checked
+from ..report import Entry, Finding, Verdict, not_applicable, not_checked, printed
 
 MAX_EQUATIONS = 500
 MAX_UNKNOWNS = 1000
@@ -99,7 +100,7 @@ def check_reachability(subject: TrainingSubject) -> list[Entry]:
             ),
             not_checked(names[1], "no exact steering is proved"),
         ]
-    return [_steering_line(names[0], found, problem, J), _depth_line(names[1], found, subject)]
+    return [_steering_line(names[0], found, subject), _depth_line(names[1], found, subject)]
 
 
 def why_not(subject: TrainingSubject) -> str:
@@ -266,13 +267,14 @@ def _enough_layers(
     return problem.with_(depth=wanted), controls.followed_by(tail)
 
 
-def _steering_line(name: str, found: Reachability, problem: Problem, J: float) -> Finding:
+def _steering_line(name: str, found: Reachability, subject: TrainingSubject) -> Finding:
     message = (
         f"a control of depth {found.depth} that steers every sample onto its minimiser is proved"
-        f" to exist (contraction {found.contraction:.2g}): V_N <= {found.cost:.6g} for every"
-        f" N >= {found.depth}"
+        f" to exist (contraction {found.contraction:.2g}):"
+        f" V_N <= {printed(found.cost, up=True)} for every N >= {found.depth}"
     )
-    if found.depth <= problem.depth and found.cost < J * (1.0 - 1e-9):
+    J = subject.enclosures.objective().lower if subject.enclosures else -math.inf
+    if found.depth <= subject.problem.depth and found.cost < J:
         message += "; this file costs more and is proved not globally optimal"
     return Finding(
         name=name, verdict=Verdict.PROVED, measured=found.cost, bound=math.inf, message=message
@@ -287,8 +289,9 @@ def _depth_line(name: str, found: Reachability, subject: TrainingSubject) -> Fin
     g_mis = loss.misclassification_threshold(problem.n_classes, problem.p_d)
     if g_mis <= RESOLVED:
         return not_applicable(name, f"g_mis = {g_mis:.2g} is rounding: p_d is next to 1/n_c")
-    w_1 = SCHEMES[problem.scheme][1][0]
-    bound = problem.n_samples * found.cost / (w_1 * problem.h * g_mis) * (1.0 + 1e-9)
+    bound = most_wrong(problem, found.cost)
+    if not math.isfinite(bound):
+        return not_applicable(name, "g_mis cannot be told from 0")
     used = layers.depth_used(subject)
     return Finding(
         name=name,

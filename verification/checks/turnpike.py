@@ -7,13 +7,17 @@ With J' = J - (ends) - (hN + gamma) l*, w_1 the first weight of the scheme, k = 
     #{k: l_k - l* > eta}                  <= J' / (h eta)
 
 because every term of J' is nonnegative.  They hold for every file, trained or not, and are vacuous
-where the bound is not below the trivial maximum.  What can fail needs several depths: see
-`across_depths`.  Tubes e are fixed fractions of log(p/eps)/sqrt2, never chosen from the data.
+where the bound is not below the trivial maximum.  Counts and bounds are enclosed (`balls`) where
+the file is small enough; else they are observed in float64.  What can fail needs several depths:
+see `across_depths`.  Tubes e are fixed fractions of log(p/eps)/sqrt2, never chosen from the data.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import scipy.stats
@@ -21,10 +25,13 @@ import scipy.stats
 from ocp import loss
 from ocp.problem import SCHEMES
 
+from ..balls.count_bounds import Sides, level_sides, tube_sides, wrong_sides
+from ..balls.enclosures import Enclosures
 from ..evaluation.layers import entry_layer
 from ..evaluation.minimisers import RESOLVED, class_distances
 from ..evaluation.subject import Subject
-from ..report import Entry, Finding, Verdict, not_applicable, theorem
+from ..report import Entry, Finding, Verdict, in_floats, not_applicable, theorem
+from .dissipativity import RANK
 
 TUBES = ((1 / 8, "1/8"), (1 / 4, "1/4"), (1 / 2, "1/2"))
 LEVELS = ((1 / 8, "1/8"), (1 / 2, "1/2"))
@@ -78,6 +85,28 @@ def _over(cost: float, unit: float) -> float:
     return cost / unit if unit > RESOLVED else np.inf
 
 
+def _count(
+    subject: Subject,
+    name: str,
+    enclosed: Callable[[Enclosures], Sides],
+    observed: tuple[float, float],
+    trivial: float,
+    message: str,
+    why: str = "",
+) -> Finding:
+    """A count and its bound: enclosed, or in float64 where that is not possible (why)."""
+    found = subject.enclosures
+    if found is None or why:
+        return in_floats(name, *observed, subject.why_not_enclosed or why, trivial, message=message)
+    return theorem(name, *enclosed(found), trivial, message=message)
+
+
+def _why_in_floats(subject: Subject) -> str:
+    """Why l* or distances are known in float64 only, or ""."""
+    minimisers = subject.minimisers
+    return "" if minimisers.applicable or minimisers.full_rank else RANK
+
+
 def _tube_counts(subject: Subject) -> list[Entry]:
     if subject.minimisers.applicable:
         return [not_applicable("turnpike.tube", subject.minimisers.applicable)]
@@ -90,13 +119,15 @@ def _tube_counts(subject: Subject) -> list[Entry]:
         )
         bound = _over(excess_cost(subject), _first_weight(subject) * least)
         lines.append(
-            theorem(
+            _count(
+                subject,
                 f"turnpike.tube_{text}",
-                float(off_turnpike(subject, fraction).sum()),
-                bound,
+                partial(tube_sides, fraction=Fraction(text)),
+                (float(off_turnpike(subject, fraction).sum()), bound),
                 float(subject.problem.depth),
-                message=f"layers outside the tube of radius {e:.3g} (logits), mean over samples;"
+                f"layers outside the tube of radius {e:.3g} (logits), mean over samples;"
                 f" bound J'/(w_1 h alpha(e)), trivial bound {subject.problem.depth}",
+                _why_in_floats(subject),
             )
         )
     return lines
@@ -107,12 +138,13 @@ def _wrong_count(subject: Subject) -> Finding:
     wrong = int((~subject.survey.right[:-1]).sum())
     g_mis = loss.misclassification_threshold(problem.n_classes, problem.p_d)
     bound = _over(problem.n_samples * subject.survey.objective, _first_weight(subject) * g_mis)
-    return theorem(
+    return _count(
+        subject,
         "turnpike.misclassified",
-        wrong,
-        bound,
+        wrong_sides,
+        (wrong, bound),
         float(problem.depth * problem.n_samples),
-        message=f"(sample, layer) pairs classified wrong; bound n_d J/(w_1 h g_mis),"
+        f"(sample, layer) pairs classified wrong; bound n_d J/(w_1 h g_mis),"
         f" g_mis = {g_mis:.5g}, trivial bound {problem.depth * problem.n_samples}",
     )
 
@@ -125,13 +157,15 @@ def _level_counts(subject: Subject) -> list[Entry]:
         eta = fraction * g_mis
         above = int((subject.survey.layer_cost - subject.minimisers.least > eta).sum())
         lines.append(
-            theorem(
+            _count(
+                subject,
                 f"turnpike.level_{text}",
-                above,
-                _over(excess_cost(subject), problem.h * eta),
+                partial(level_sides, fraction=Fraction(text)),
+                (above, _over(excess_cost(subject), problem.h * eta)),
                 float(problem.depth),
-                message=f"layers with l_k - l* > {eta:.3g} = {text} g_mis; bound J'/(h eta),"
+                f"layers with l_k - l* > {eta:.3g} = {text} g_mis; bound J'/(h eta),"
                 f" trivial bound {problem.depth}",
+                _why_in_floats(subject),
             )
         )
     return lines

@@ -23,6 +23,8 @@ from ocp.files import TrainingFile
 from ocp.problem import Problem
 from ocp.trace import Trace
 
+from ..balls import enclosures
+from ..balls.enclosures import Enclosures
 from . import adjoint, descent, hessian, lanczos, newton, states
 from .minimisers import Minimisers
 from .null_directions import null_directions
@@ -35,6 +37,7 @@ BUDGET = 35.0
 #: passes that one Lanczos step costs at most, and that the other checks cost together
 PASSES_A_STEP, PASSES_BEFORE = 3.0, 5.0
 NO_STATES = "a stage trace holds no states, costates or derivatives"
+UNKNOWN_DATA = "a stage trace does not hold the data that its logits come from"
 Progress = Callable[[str], None]
 
 
@@ -72,6 +75,10 @@ class Subject(Protocol):
     def distances(self) -> np.ndarray: ...
     @property
     def ends_cost(self) -> float: ...
+    @property
+    def enclosures(self) -> Enclosures | None: ...
+    @property
+    def why_not_enclosed(self) -> str: ...
     @property
     def grad_inf_norm(self) -> float: ...
 
@@ -156,6 +163,18 @@ class TrainingSubject:
     def ends_cost(self) -> float:
         """(r_ends/2) times the squared norm of the trained ends."""
         return states.ends_cost(self.problem, self.controls)
+
+    @property
+    def why_not_enclosed(self) -> str:
+        """Why nothing of this file is computed with outward rounding, or ""."""
+        return enclosures.why_not(self.problem)
+
+    @cached_property
+    def enclosures(self) -> Enclosures | None:
+        """Costs and decisions with outward rounding; None where `why_not_enclosed` says why."""
+        if self.why_not_enclosed:
+            return None
+        return enclosures.enclose(self.problem, self.controls)
 
     @cached_property
     def kinks(self) -> tuple[int, str]:
@@ -286,6 +305,7 @@ class TraceSubject:
         _require_positive(tolerance)
         self.content, self.tolerance, self.certify = content, tolerance, certify
         self.grad_inf_norm, self.ends_cost = float("nan"), 0.0
+        self.enclosures, self.why_not_enclosed = None, UNKNOWN_DATA
         self.problem = Problem(
             inputs=content.logits[0],
             labels=content.labels,
