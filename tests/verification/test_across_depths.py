@@ -15,6 +15,7 @@ from ocp.datasets import moons
 from ocp.evaluation import rollout
 from ocp.files import TrainingFile
 from ocp.problem import Problem
+from ocp.trace import Trace
 from verification import verify_content
 from verification.checks.across_depths import counts
 from verification.report import Verdict
@@ -46,9 +47,11 @@ def claim(contents):
 def beaten(*contents) -> dict:
     """The files that are proved not to be optimal: number -> (J, bound)."""
     found = [line for line in over_all(contents, range(len(contents))) if line.name == BEATEN]
-    if [line.verdict for line in found] == [Verdict.OBSERVED]:
+    if [line.message[:7] for line in found] == ["no file"]:
         return {}
-    assert {(line.verdict, line.relation) for line in found} == {(Verdict.PROVED, ">")}
+    traces = any(isinstance(content, Trace) for content in contents)
+    verdict = Verdict.OBSERVED if traces else Verdict.PROVED
+    assert {(line.verdict, line.relation) for line in found} == {(verdict, ">")}
     return {int(line.where): (line.measured, line.bound) for line in found}
 
 
