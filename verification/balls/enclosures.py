@@ -160,7 +160,7 @@ def enclose(problem: Problem, controls: Controls) -> Enclosures:
     targets = merged_targets(problem)
     for bits in BITS:
         with balls.precision(bits):
-            ends = [between(F) for F in found.data_excess]
+            found = _enclose(problem, controls, targets, bits)
             ends = [between(F) for F in found.data_excess]
         if all(float(F.upper - F.lower) <= WIDE * (1 + abs(float(F.upper))) for F in ends):
             break
