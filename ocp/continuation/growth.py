@@ -22,7 +22,7 @@ from ..problem import Problem
 from ..solvers import DEFAULT, as_solver
 from ..solvers.optimality import assess
 from ..solvers.progress import Progress, Report, silent
-from ..solvers.solution import Iteration, Solution, Solver, Status
+from ..solvers.solution import STARTS, Iteration, Solution, Solver, Status
 
 #: (depth, tolerance) on the way up
 Stages = list[tuple[int, float]]
@@ -206,7 +206,7 @@ def _climb(
             solution = escape(solution, solver, report)
             iterations += solution.report.iterations
             trace += solution.report.trace
-        if solution.status not in (Status.SOLVED, Status.DEGENERATE, Status.NOT_STATIONARY):
+        if solution.status not in STARTS:
             break
         controls = solution.controls
     return solution, iterations, trace

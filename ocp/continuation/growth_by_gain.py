@@ -34,7 +34,7 @@ from ..evaluation.rollout import logits, objective
 from ..problem import Problem
 from ..solvers import DEFAULT, as_solver
 from ..solvers.progress import Progress, Report, silent
-from ..solvers.solution import Solution, Solver, Status
+from ..solvers.solution import STARTS, Solution, Solver, Status
 from .growth import GrowthOptions, escape, extend, grow
 
 
@@ -124,7 +124,7 @@ def grow_by_gain(
         rungs.append(rung)
         sentence = f"gain over idling {rung.gain:.2e}" + (", rejected once" * rung.rejected)
         report(Progress(depth=deeper.depth, objective=rung.objective, message=sentence))
-        if found.status not in (Status.SOLVED, Status.DEGENERATE, Status.NOT_STATIONARY):
+        if found.status not in STARTS:
             solution = found
             break
         small = rung.gain < options.small * solution.report.objective
@@ -138,6 +138,7 @@ def grow_by_gain(
     if solution.report.grad_inf_norm > growth.tolerance and solution.status in (
         Status.SOLVED,
         Status.DEGENERATE,
+        Status.FLAT,
     ):
         solution = solver(solution.problem, solution.controls, growth.tolerance, report)
         iterations += solution.report.iterations

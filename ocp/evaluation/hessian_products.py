@@ -16,7 +16,7 @@ import numpy as np
 from .. import loss
 from ..controls import Controls, ends, flatten, penalty_diagonal, unflatten
 from ..problem import Problem
-from .rollout import Trajectory, add_lift, logits, rollout
+from .rollout import Trajectory, add_lift, relative_logits, rollout
 
 
 def hessian_product(problem: Problem, controls: Controls, directions: np.ndarray) -> np.ndarray:
@@ -127,7 +127,7 @@ def _residual_tangent(
     dz = dX @ C.T
     if d.readout_weight is not None and d.readout_bias is not None:
         dz = dz + X @ d.readout_weight.mT + d.readout_bias[:, None, :]
-    p = loss.softmax(logits(problem, controls, X))
+    p = loss.softmax(relative_logits(problem, controls, X))
     dp = p * (dz - (p * dz).sum(axis=-1, keepdims=True)) / problem.n_samples
     return (p - problem.soft_targets) / problem.n_samples, dp
 

@@ -11,6 +11,7 @@ All functions are batched over samples and accept complex controls where sigma i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,9 +78,16 @@ def logits(problem: Problem, controls: Controls, X: np.ndarray) -> np.ndarray:
     return X @ C.T + c
 
 
+def relative_logits(problem: Problem, controls: Controls, X: np.ndarray) -> np.ndarray:
+    """z - c_0: losses do not see a common offset of the logits, rounding does; (..., n_c)."""
+    _, _, C, c = ends(problem, controls)
+    return X @ C.T + (c - c[0])
+
+
 def data_cost(problem: Problem, controls: Controls, X: np.ndarray) -> np.ndarray:
     """F(x) = (1/n_d) sum_i g_{y_i}(C x^i + c) for states (..., n_d, n); shape (...)."""
-    g = loss.soft_cross_entropy(logits(problem, controls, X), problem.soft_targets)
+    z = relative_logits(problem, controls, X)
+    g = loss.soft_cross_entropy(z, problem.soft_targets)
     return g.mean(axis=-1)
 
 
@@ -113,25 +121,46 @@ def gradient(
     """
     if trajectory is None or len(trajectory.stages[0].sigma) < 2:
         trajectory = rollout(problem, controls, order=1)
+    return _backwards(problem, controls, trajectory)
+
+
+def gradient_size(problem: Problem, controls: Controls) -> float:
+    """Largest entry of dJ/du with the absolute value of every term in every sum.
+
+    Rounding of the gradient is relative to it.
+    """
+    total, _ = _backwards(problem, controls, rollout(problem, controls, order=1), sizes=True)
+    return float(total.max())
+
+
+def _backwards(
+    problem: Problem, controls: Controls, trajectory: Trajectory, sizes: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     grad = _penalty_gradient(problem, controls)
-    adjoint = terminal_adjoint(problem, controls, trajectory.X[-1], grad)
+    if sizes:
+        grad = unflatten(problem, np.abs(flatten(grad)))
+    adjoint = terminal_adjoint(problem, controls, trajectory.X[-1], grad, sizes)
     costate = [adjoint]
     per_layer = len(SCHEMES[problem.scheme][0])
     for k in reversed(range(problem.depth)):
         stages = trajectory.stages[k * per_layer : (k + 1) * per_layer]
-        adjoint = adjoint + layer_adjoint(problem, controls, stages, adjoint, grad)
+        adjoint = adjoint + layer_adjoint(problem, controls, stages, adjoint, grad, sizes)
         costate.append(adjoint)
-    add_lift(grad, problem, adjoint)
+    add_lift(grad, problem, adjoint, sizes)
     return flatten(grad), np.stack(costate[::-1])
 
 
 def terminal_adjoint(
-    problem: Problem, controls: Controls, x: np.ndarray, grad: Controls
+    problem: Problem, controls: Controls, x: np.ndarray, grad: Controls, sizes: bool = False
 ) -> np.ndarray:
-    """Return gamma grad F(x), (n_d, n); a trained readout's part is added to `grad` in place."""
-    C = ends(problem, controls)[2]
-    p_minus_q = _residual(problem, controls, x)
-    _add_readout(grad, problem.gamma, p_minus_q, x)
+    """Return gamma grad F(x), (n_d, n); a trained readout's part is added to `grad` in place.
+
+    sizes : as in `layer_adjoint`
+    """
+    of = _of(sizes)
+    C = of(ends(problem, controls)[2])
+    p_minus_q = _residual(problem, controls, x, sizes)
+    _add_readout(grad, problem.gamma, p_minus_q, of(x))
     return problem.gamma * p_minus_q @ C
 
 
@@ -141,28 +170,32 @@ def layer_adjoint(
     stages: tuple[Stage, ...],
     adjoint: np.ndarray,
     grad: Controls,
+    sizes: bool = False,
 ) -> np.ndarray:
     """Return d(h l_k + lambda_{k+1}.(Phi - x))/dx_k, (n_d, n), adding d/du_k to `grad` in place.
 
     kappa_s = h w_s lambda_{k+1} + h a_{s+1} mu_{s+1}   is the adjoint of K_s,
     mu_s = h w_s beta grad F(X_s) + A'(sigma'(v_s) * W' kappa_s)   that of X_s.
+
+    sizes : the same with the absolute value of every term; `adjoint` then is one of sizes
     """
-    k, h, W = stages[0].k, problem.h, controls.W
-    C = ends(problem, controls)[2]
+    of = _of(sizes)
+    k, h, C = stages[0].k, problem.h, of(ends(problem, controls)[2])
+    A, W = of(controls.A[k]), None if controls.W is None else of(controls.W[k])
     mu, total, a_next = np.zeros_like(adjoint), np.zeros_like(adjoint), 0.0
     for stage in reversed(stages):
         kappa = (h * stage.w) * adjoint + (h * a_next) * mu
         if W is not None and grad.W is not None:
-            grad.W[k] += kappa.T @ stage.sigma[0]
-            kappa = kappa @ W[k]
-        zeta = kappa * stage.sigma[1]
-        grad.A[k] += zeta.T @ stage.X
+            grad.W[k] += kappa.T @ of(stage.sigma[0])
+            kappa = kappa @ W
+        zeta = kappa * of(stage.sigma[1])
+        grad.A[k] += zeta.T @ of(stage.X)
         grad.b[k] += zeta.sum(axis=0)
-        mu = zeta @ controls.A[k]
+        mu = zeta @ A
         if problem.beta:
-            p_minus_q = _residual(problem, controls, stage.X)
+            p_minus_q = _residual(problem, controls, stage.X, sizes)
             mu = mu + (h * stage.w) * (p_minus_q @ C)
-            _add_readout(grad, h * stage.w, p_minus_q, stage.X)
+            _add_readout(grad, h * stage.w, p_minus_q, of(stage.X))
         total, a_next = total + mu, stage.a
     return total
 
@@ -210,16 +243,22 @@ def _penalty_gradient(problem: Problem, controls: Controls) -> Controls:
     return unflatten(problem, penalty_diagonal(problem) * flatten(controls))
 
 
-def _residual(problem: Problem, controls: Controls, X: np.ndarray) -> np.ndarray:
+def _residual(
+    problem: Problem, controls: Controls, X: np.ndarray, sizes: bool = False
+) -> np.ndarray:
     """(softmax z - q)/n_d, (n_d, n_c): the gradient of F with respect to the logits."""
-    p = loss.softmax(logits(problem, controls, X))
-    return (p - problem.soft_targets) / problem.n_samples
+    p = loss.softmax(relative_logits(problem, controls, X))
+    return (p + problem.soft_targets if sizes else p - problem.soft_targets) / problem.n_samples
 
 
-def add_lift(grad: Controls, problem: Problem, adjoint: np.ndarray) -> None:
+def _of(sizes: bool) -> Callable[[np.ndarray], np.ndarray]:
+    return np.abs if sizes else lambda term: term
+
+
+def add_lift(grad: Controls, problem: Problem, adjoint: np.ndarray, sizes: bool = False) -> None:
     """Add the part of a trained lift; adjoint: of x_0, (n_d, n), or m tangents of it."""
     if grad.lift_weight is not None and grad.lift_bias is not None:
-        grad.lift_weight[...] += adjoint.mT @ problem.input_values
+        grad.lift_weight[...] += adjoint.mT @ _of(sizes)(problem.input_values)
         grad.lift_bias[...] += adjoint.sum(axis=-2)
 
 

@@ -1,10 +1,16 @@
 """What this project calls solved: our own residual and our own curvature, never a return string.
 
     stationary     max |dJ/du| <= tol at the rolled-out states
-    SOLVED         and lambda_min > band, here and after one Newton step
+    SOLVED         and lambda_min > band, here and after one Newton step, and these steps contract
     SADDLE         lambda_min < -band, and J decreases along the eigenvector, evaluated
-    DEGENERATE     neither
+    FLAT           lambda_min > band, but Newton's steps do not contract: no stationary point near
+    DEGENERATE     none of these
     band           10 d eps |H|_2 + |H_assembled - H_by_products|_2, two exact routes
+
+Contraction, with s = H^-1 g and largest entries: |s| <= 1e-3 max(1, |u|), and either both are
+rounding, |s| <= 1e-11 max(1, |u|) and |g| <= 100 eps G with G the gradient summed with absolute
+values, or |g(u - s)| <= |g|/4 and the next step is at most half as long, or at that floor.  Flat
+tails, where J falls for ever, meet any absolute tolerance and fail this.
 
 Constraint qualification holds always (the state Jacobian is unit block lower triangular), so the
 reduced Hessian decides.  Reference: Nocedal and Wright, Numerical Optimization, theorems 12.5-12.6.
@@ -19,12 +25,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..controls import Controls, flatten, unflatten
-from ..evaluation.rollout import Trajectory, gradient, objective, rollout
+from ..evaluation.rollout import Trajectory, gradient, gradient_size, objective, rollout
 from ..problem import Problem
 from .curvature import Curvature, by_eigenvalues
 from .solution import Status
 
 KINK_TOLERANCE = 1e-9
+#: longest Newton step to a stationary point that counts as near, over max(1, |u|_inf)
+NEARBY = 1e-3
+#: what is rounding: steps over max(1, |u|_inf), gradients in eps times their size
+ROUNDED_STEP, ROUNDED = 1e-11, 100
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -106,15 +116,44 @@ def assess(
         return known(status=status, witness=witness, witness_decrease=decrease)
     if not found.least > found.band:
         return known(status=Status.DEGENERATE)
-    step = -found.solve(g)
+    step = found.solve(g)
     known = functools.partial(known, newton_distance=float(np.abs(step).max()))
-    moved = unflatten(problem, flatten(controls) + step)
+    moved = unflatten(problem, flatten(controls) - step)
     after, _ = gradient(problem, moved)
-    found = curvature(problem, moved)
-    if not (np.abs(after).max() <= tolerance and found.least > found.band):
+    next_found = curvature(problem, moved)
+    why_not = _does_not_contract(problem, controls, (g, after), (step, next_found.solve(after)))
+    if why_not:
+        return known(status=Status.FLAT, message=why_not)
+    if not next_found.least > next_found.band:
         message = "the conditions do not hold any more after one Newton step"
         return known(status=Status.DEGENERATE, message=message)
     return known(status=Status.SOLVED)
+
+
+def _does_not_contract(
+    problem: Problem,
+    controls: Controls,
+    gradients: tuple[np.ndarray, np.ndarray],
+    steps: tuple[np.ndarray, np.ndarray],
+) -> str:
+    """Why Newton's steps do not show a stationary point near, or ""."""
+    scale = max(1.0, float(np.abs(flatten(controls)).max()))
+    floor = ROUNDED * float(np.finfo(float).eps) * gradient_size(problem, controls)
+    norms = [float(np.abs(g).max()) for g in gradients]
+    lengths = [float(np.abs(s).max()) for s in steps]
+    if not lengths[0] <= NEARBY * scale:
+        return f"a Newton step moves the controls by {lengths[0]:.2g}, above {NEARBY * scale:.2g}"
+    rounding = [
+        length <= ROUNDED_STEP * scale and norm <= floor
+        for length, norm in zip(lengths, norms, strict=True)
+    ]
+    if rounding[0]:
+        return ""
+    if not norms[1] <= norms[0] / 4:
+        return f"a Newton step takes the gradient from {norms[0]:.2g} to {norms[1]:.2g}"
+    if not (lengths[1] <= lengths[0] / 2 or rounding[1]):
+        return f"Newton's steps are {lengths[0]:.2g} and then {lengths[1]:.2g} long"
+    return ""
 
 
 def descend(

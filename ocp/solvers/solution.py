@@ -26,6 +26,11 @@ class Status(enum.Enum):
     DEGENERATE = (
         "Stationary, but the least eigenvalue is within its error band: minimum or saddle is open."
     )
+    FLAT = (
+        "The gradient meets the tolerance, but no stationary point was found near: Newton's steps"
+        " do not contract.  The objective may fall for ever; lower the tolerance or raise the"
+        " weights."
+    )
     NONSMOOTH = (
         "Pre-activations lie on kinks of the activation, where first- and second-order conditions"
         " do not decide; use softplus with growing sharpness (`ocp.smoothed_relu`)."
@@ -42,6 +47,10 @@ class Status(enum.Enum):
     INFEASIBLE = "The solver lost feasibility and could not restore it; start from a rollout."
     DIVERGED = "The iterates or the objective left the range of floating-point numbers."
     REFUSED = "The solver refused the problem or ran out of memory before its first iterate."
+
+
+#: where growth may go on from: a deeper network takes such a point as its start
+STARTS = (Status.SOLVED, Status.DEGENERATE, Status.FLAT, Status.NOT_STATIONARY)
 
 
 class SolveError(RuntimeError):

@@ -12,7 +12,10 @@ F'(z) = p - 1/2 and F''(z) = p (1 - p) with p = 1/(1 + exp(-z)); at z = -800 exa
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
+import scipy.optimize
 
 from ocp.controls import Controls
 from ocp.files import TrainingFile
@@ -53,3 +56,17 @@ def valley(L, z: float, b=0.0, A=0.0, lift=None, **changes) -> TrainingFile:
 
 def pair(L: float, **changes) -> TrainingFile:
     return valley(L, float(np.log(3.0)), block="double", **changes)
+
+
+def next_to_a_saddle(by: float) -> TrainingFile:
+    """A trained lift e whose least curvature h (r - L |F'| sqrt(1 + e^2)) changes sign at e*.
+
+    At e* it is -h 1e-9; at e* + by, where the gradient is of that size, it may be above 0.
+    """
+    L, r_ends, bias = 4.0, 0.5, float(np.log(3.0))
+    slope = lambda e: 1.0 / (1.0 + np.exp(-bias - L * e)) - 0.5  # noqa: E731
+    at = scipy.optimize.brentq(lambda e: L * slope(e) + r_ends * e, -1.0, 0.0, xtol=1e-16)
+    r = L * abs(slope(at)) * np.sqrt(1.0 + at**2) - 1e-9
+    content = pair(L, lift=0.0, trained=("layers", "lift"), r=float(r), r_ends=r_ends)
+    u = dataclasses.replace(content.controls, lift_bias=np.array([at + by]))
+    return dataclasses.replace(content, controls=u)

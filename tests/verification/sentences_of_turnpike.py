@@ -2,6 +2,7 @@
 """What the checks dissipativity and turnpike say of one file, and turnpike of several depths."""
 
 import numpy as np
+from grown import grown
 from sentences import rows
 from small_minima import small
 from steered import REST, course, steered, traced
@@ -10,7 +11,9 @@ from ocp.controls import zeros
 from ocp.datasets import blobs
 from ocp.files import TrainingFile
 
-WELL, OUT = REST - 1.0, REST - 2.0
+WELL = REST - 1.0
+THREE = "wanted three or more, the largest at least twice the smallest"
+NO_GRADIENT = "a stage trace has no gradient: nothing tells a solution from any other network"
 
 
 def still(**changes) -> TrainingFile:
@@ -50,17 +53,6 @@ def approach(costs):
 
 def depths(make, *which):
     return lambda: [make(depth) for depth in which]
-
-
-def counted(make=steered, **changes):
-    """A number of layers outside the tube 1/2, and a depth."""
-
-    def one(off, depth):
-        m = np.full((depth + 1, 2), REST)
-        m[0], m[1 : 1 + off] = WELL, OUT
-        return make(m, **changes)
-
-    return lambda *pairs: lambda: [one(*pair) for pair in pairs]
 
 
 def trained_with(key, value):
@@ -116,11 +108,20 @@ TURNPIKE = rows(
     ("depths: too close", "across_depths", depths(rests, 6, 4, 7), "depths 4, 6, 7; wanted three or more, the largest at least twice the smallest"),
     ("depths: hard targets", "across_depths", depths(hard, 4, 6, 8), HARD),
     ("depths: no equilibrium", "across_depths", depths(softplus, 4, 6, 8), "u = 0 is no equilibrium"),
-    ("depths: bounded", "across_depths", counted()((1, 6), (1, 4), (2, 10)), "growth of the layers outside the tube 1/2, mean over samples: 1.00 (N = 4), 1.00 (N = 6), 2.00 (N = 10)"),
-    ("depths: few layers between", "across_depths", counted()((0, 2), (0, 3), (0, 4)), "only 2 layers lie between the depths: one layer more is no small share; growth of ..."),
-    ("depths: undecided", "across_depths", counted()((0, 4), (0, 6), (2, 10)), "the count grows by more than one layer, but by less than half of the added ones; growth of ..."),
-    ("depths: traces", "across_depths", counted(traced)((0, 4), (0, 6), (0, 10)), "the count is bounded, but file 0 is a stage trace: it has no gradient, so nothing tells a solution from any other network; growth of ..."),
-    ("depths: unfinished", "across_depths", counted(gamma=1e3, h=0.5)((1, 4), (1, 6), (1, 10)), "the count is bounded, but file 0 is far from stationary; growth of ..."),
+    ("depths: bounded", "across_depths", lambda: grown(1), "growth of the layers outside the tube 1/2, mean over samples: ... (N = 6), ... (N = 9), ... (N = 12)"),
+    ("depths: few layers between", "across_depths", lambda: grown(1, (2, 3, 4)), "only 2 layers lie between the depths: one layer more is no small share; growth of ..."),
+    (
+        "depths: traces", "across_depths", depths(lambda N: traced(np.full((N + 1, 2), REST)), 4, 6, 8),
+        f"of solutions there are depths none; {THREE}; not counted: file 0 ({NO_GRADIENT}), file 1 ({NO_GRADIENT}), file 2 ({NO_GRADIENT})",
+    ),
+    (
+        "depths: unfinished", "across_depths", lambda: [*grown(1)[:2], still(depth=12, r=1e-3)],
+        f"of solutions there are depths 6, 9; {THREE}; not counted: file 2 (first_order.gradient failed)",
+    ),
+    (
+        "depths: copies", "across_depths", lambda: [*grown(1)[:2], grown(1)[0], grown(1)[2]],
+        "growth of the layers outside the tube 1/2, mean over samples: ... (N = 6), ... (N = 9), ... (N = 12); not counted: file 2 (the leading layers of file 0)",
+    ),
     ("depths: values", "values", depths(lambda N: rests(N, gamma=1.0), 6, 4), "objectives by depth, upper bounds of V_N: 0.1... (N = 4), 0.1... (N = 6)"),
     ("depths: idle layers after another file", "not_optimal", lambda: [rests(4), rests(6, spare=9.0, r=0.0), rests(7)], "no file is refuted by appending to or cropping another one"),
     ("depths: appended to", "not_optimal", lambda: [rests(4, r=1.0), rests(7, r=1.0, spare=9.0)], "not globally optimal: 3 idle layers after file 0 costs less at the same depth; restart from there"),

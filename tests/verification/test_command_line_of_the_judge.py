@@ -15,8 +15,8 @@ import verification
 from ocp import files
 from verification import api
 from verification.__main__ import main
-from verification.checks import CHECKS
-from verification.report import VerificationError
+from verification.checks import CHECKS, REGISTRY
+from verification.report import InconclusiveError, VerificationError
 
 ROOT = Path(__file__).parents[2]
 QUICK = ("statement", "first_order", "second_order")
@@ -47,7 +47,7 @@ def test_json_and_plain_lines_say_the_same(good, tmp_path, capsys):
     report = json.loads(out.read_text())
     assert report["format"] == 1 and report["files"] == [good] and report["exit_code"] == 0
     assert {"python", "numpy", "scipy"} <= set(report["versions"])
-    assert text.splitlines()[-1].startswith("PASSED: 7 passed, 0 failed, 0 inconclusive")
+    assert text.splitlines()[-1].startswith("PASSED: 8 passed, 0 failed, 0 inconclusive")
     for entry in report["checks"]:
         assert entry["kind"] in ("claim", "finding")
         assert any(
@@ -122,7 +122,7 @@ def test_the_table_of_a_terminal(good, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "120")
     assert main([good, "--only", *QUICK]) == 0
     text = capsys.readouterr().out
-    assert "outcome" in text and "PASSED: 7 passed" in text
+    assert "outcome" in text and "PASSED: 8 passed" in text
 
 
 def test_several_files_are_told_apart(good, tmp_path, capsys):
@@ -149,7 +149,7 @@ def test_inputs_kept_elsewhere(tmp_path, capsys):
 def test_the_api_and_its_twins(good, tmp_path):
     report = verification.verify(good, only=QUICK)
     assert report.require() is report
-    for name in (*QUICK, "geometry", "depth", "turnpike", "dissipativity"):
+    for name in (*QUICK, "geometry", "depth", "dissipativity"):
         getattr(verification, f"assert_{name}")(good)
     bad = tmp_path / "bad.safetensors"
     problem, u = solved()
@@ -157,12 +157,50 @@ def test_the_api_and_its_twins(good, tmp_path):
     verification.assert_statement(bad)
     with pytest.raises(AssertionError, match=r"first_order\.gradient"):
         verification.assert_first_order(bad)
-    with pytest.raises(VerificationError, match="0 passed"):
-        verification.assert_second_order(bad)  # not applicable: nothing was evaluated
     with pytest.raises(VerificationError):
         verification.assert_verified(bad)
     with pytest.raises(AttributeError):
         verification.assert_nothing  # noqa: B018
+
+
+def test_twins_tell_open_from_failed(good, tmp_path):
+    bad, flat = tmp_path / "bad.safetensors", tmp_path / "flat.safetensors"
+    problem, u = solved()
+    files.save(bad, claimed(problem, files.Controls(A=u.A + 0.1, b=u.b)))
+    files.save(flat, claimed(*solved(r=0.0)))
+    with pytest.raises(VerificationError) as failed:
+        verification.assert_first_order(bad)
+    assert not isinstance(failed.value, InconclusiveError)
+    with pytest.raises(InconclusiveError, match="0 passed"):
+        verification.assert_second_order(bad)  # not applicable: nothing was evaluated
+    with pytest.raises(InconclusiveError, match="error band"):
+        verification.assert_first_order(flat)
+    with pytest.raises(InconclusiveError, match="three or more depths"):
+        verification.assert_turnpike(good)
+    with pytest.raises(InconclusiveError):
+        verification.verify(flat).require()
+
+
+def test_twins_say_what_they_assert():
+    for row in REGISTRY:
+        text = getattr(verification, f"assert_{row.name}").__doc__
+        assert ("asserts no property of the network" in text) is not row.claims
+        assert row.asks in text
+    claiming = {row.name for row in REGISTRY if row.claims}
+    assert claiming == {
+        *("statement", "first_order", "second_order", "geometry", "turnpike", "certificate")
+    }
+
+
+def test_a_hash_says_nothing_about_the_network(tmp_path, capsys):
+    path = tmp_path / "x.safetensors"
+    files.save(path, dataclasses.replace(minimum(), origin={}))
+    assert main([str(path), "--only", "statement"]) == 3
+    assert "no claim about the network was evaluated" in capsys.readouterr().out
+    with pytest.raises(InconclusiveError):
+        verification.assert_statement(path)
+    files.save(path, minimum())
+    assert main([str(path), "--only", "statement"]) == 0
 
 
 def test_unknown_checks_and_no_files_are_refused(good):

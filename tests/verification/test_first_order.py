@@ -13,7 +13,6 @@ from zoo import claimed, minimum, moved
 from ocp import controls as containers
 from ocp.controls import describe
 from ocp.evaluation import rollout
-from ocp.evaluation.assembly import assembled_hessian
 from verification import Verdict, verify_content
 from verification.checks.first_order import check_first_order
 from verification.evaluation.subject import TrainingSubject
@@ -151,87 +150,6 @@ def test_layers_whose_terms_vanish_beside_the_others_are_not_the_worst():
     assert worst(-above(rounding)) == (1.0, "layer 1")
     assert worst(0.0) == (pytest.approx(1 / 3, rel=1e-14), "layer 0")
     assert lines(bowl(depth=2))[SCALED].measured == 0.0
-
-
-# --- Newton distance ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("by", [1e-3, -1e-10])
-def test_the_newton_distance_is_that_of_the_whole_hessian(by):
-    content = moved(minimum(r=0.1), 9, by)
-    problem, u = content.problem, content.controls
-    step = np.linalg.solve(assembled_hessian(problem, u), rollout.gradient(problem, u)[0])
-    line = lines(content)[NEWTON]
-    assert line.verdict is Verdict.OBSERVED
-    assert line.measured == pytest.approx(np.abs(step).max(), rel=1e-4)
-    assert line.where == describe(problem, int(np.abs(step).argmax()))
-
-
-def test_within_the_tolerance_a_newton_step_of_the_size_of_the_controls_leaves_it_open():
-    # the step of a bowl is u itself
-    assert lines(bowl(b=1e-3, r=1.0), tolerance=1.0)[NEWTON].verdict is Verdict.OBSERVED
-    line = lines(bowl(A=1e-4, b=-above(1e-3), r=1.0), tolerance=1.0)[NEWTON]
-    assert (line.verdict, line.where) == (Verdict.INCONCLUSIVE, "layer 0, b[0]")
-    assert (line.measured, line.bound) == (pytest.approx(1e-3), 1e-3)
-    assert line.kind == "claim"
-    # dJ/db = 1/2: at the tolerance is within it; beyond it the gradient says so itself
-    assert lines(bowl(b=1.0, r=1.0), 0.5)[NEWTON].verdict is Verdict.INCONCLUSIVE
-    assert lines(bowl(b=1.0, r=1.0), below(0.5))[NEWTON].verdict is Verdict.OBSERVED
-
-
-@pytest.mark.parametrize(("share", "verdict"), [(0.999, "OBSERVED"), (1.001, "INCONCLUSIVE")])
-def test_steps_are_relative_to_large_controls(share, verdict):
-    # F'/(L h F'') = sinh(z)/(L h); |u|_inf = 2
-    z = float(np.arcsinh(2e-3 * share * 10.0 * 0.5))
-    line = lines(valley(10.0, z, b=-2.0, r=1e-13, activation="identity"), tolerance=1.0)[NEWTON]
-    assert line.verdict is Verdict[verdict]
-    assert line.measured == pytest.approx(2e-3 * share, rel=1e-6)
-    assert np.isnan(line.bound) if verdict == "OBSERVED" else line.bound == 2e-3
-
-
-def test_directions_within_the_band_are_left_out_of_the_newton_step():
-    band = 10 * 4 * np.finfo(float).eps * 0.5  # d = 4 controls, |H| = h r = 1/2
-    lift = {"r": 1.0, "lift": -1.0, "trained": ("layers", "lift")}
-    line = lines(bowl(r_ends=above(band), **lift))[NEWTON]
-    assert (line.verdict, line.where) == (Verdict.INCONCLUSIVE, "lift_weight[0,0]")
-    assert line.measured == pytest.approx(1.0, rel=1e-12)
-    assert lines(bowl(r_ends=band, **lift))[NEWTON].verdict is Verdict.NOT_APPLICABLE
-    # what is far whatever the unknown directions add is said to be
-    line = lines(bowl(b=0.1, r_ends=band, **lift), tolerance=1.0)[NEWTON]
-    assert (line.verdict, line.measured) == (Verdict.INCONCLUSIVE, pytest.approx(0.1))
-
-
-def cancelling(b):
-    """dJ/db = Q - D with Q = h r b = b and D = h L/2 = 99; at b = 101 a share of 2/200 is left."""
-    unit = np.eye(85)[0]
-    return valley(396 * unit, -800.0, b=b * unit, r=2.0, p_d=0.75, activation="identity", **WIDE)
-
-
-def test_without_a_hessian_the_terms_of_the_gradient_must_cancel():
-    content = cancelling(above(101.0))
-    line = lines(content, tolerance=99.0)[NEWTON]
-    assert (line.verdict, line.bound) == (Verdict.INCONCLUSIVE, 1e-2)
-    assert line.measured == pytest.approx(1e-2, rel=1e-12)
-    g = lines(content)[GRADIENT].measured
-    assert lines(content, g)[NEWTON].verdict is Verdict.INCONCLUSIVE
-    assert lines(content, below(g))[NEWTON].verdict is Verdict.NOT_CHECKED
-    assert lines(cancelling(101.0), 99.0)[NEWTON].verdict is Verdict.NOT_CHECKED
-    # r = 0: nothing can cancel
-    free = dataclasses.replace(content, problem=content.problem.with_(r=0.0))
-    assert lines(free, 99.0)[NEWTON].verdict is Verdict.NOT_CHECKED
-
-
-@pytest.mark.parametrize(("beta", "weight"), [(1, 2.25), (0, 1.25)])
-def test_terms_of_the_gradient_that_are_rounding_beside_the_cost_weights_are_balanced(beta, weight):
-    # weight = gamma + h N beta; the only term is h r |b| = r/2
-    unit, keys = (
-        np.eye(2, 70) * [[1.0], [0.0]],
-        {"depth": 2, "width": 70, "gamma": 1.25, "beta": beta},
-    )
-    rounding = 2 * (1e-12 * weight)
-    assert lines(bowl(b=unit, r=rounding, **keys))[NEWTON].verdict is Verdict.NOT_CHECKED
-    line = lines(bowl(b=unit, r=above(rounding), **keys))[NEWTON]
-    assert (line.verdict, line.measured) == (Verdict.INCONCLUSIVE, 1.0)
 
 
 # --- stored costate -----------------------------------------------------------------------------

@@ -11,8 +11,7 @@ from zoo import claimed
 from ocp import controls, trace
 from ocp.controls import flatten
 from ocp.files import TrainingFile
-from verification.api import verify_content
-from verification.checks import across_depths, statement
+from verification.checks import statement
 from verification.evaluation import descent, hessian, lanczos
 from verification.evaluation.subject import HESSIAN_BYTES, TraceSubject, TrainingSubject
 from verification.report import Finding, Report, Verdict
@@ -72,19 +71,6 @@ def test_descent_from_kinks_is_sought_along_the_gradient_alone_if_samples_cost_t
         monkeypatch.setattr(descent, "WORK", work)
         found = descent.descend_from_kink(problem, u, g, 1e-8)
         assert np.allclose(np.abs(found.step @ g), np.linalg.norm(found.step) * np.linalg.norm(g))
-
-
-def test_the_layers_between_the_depths_are_counted_from_the_first_to_the_last():
-    problems = [small(depth=depth) for depth in (4, 5, 8)]
-    rng = np.random.default_rng(0)
-    files = [claimed(p, controls.random_start(p, rng, 0.5)) for p in problems]
-    line = verify_content(files, only=["turnpike"]).named(across_depths.NAME)
-    assert "layers lie between the depths" not in line.explanation
-    problems = [small(depth=depth) for depth in (1, 2, 3)]
-    files = [claimed(p, controls.random_start(p, rng, 0.5)) for p in problems]
-    line = verify_content(files, only=["turnpike"]).named(across_depths.NAME)
-    assert line.verdict is Verdict.INCONCLUSIVE
-    assert "only 2 layers lie between the depths" in line.explanation
 
 
 def test_a_report_is_restricted_by_check():

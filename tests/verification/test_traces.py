@@ -9,7 +9,7 @@ from ocp import container, files, trace
 from ocp.evaluation import rollout
 from verification.__main__ import main
 from verification.api import verify
-from verification.report import Verdict
+from verification.report import Verdict, headline
 
 
 def write(path, statement=None, metadata=None, **tensors):
@@ -42,7 +42,9 @@ def test_a_trace_is_judged_like_its_network(tmp_path):
         assert twin.verdict is (Verdict.OBSERVED if observed else entry.verdict)
         assert twin.measured == pytest.approx(entry.measured, rel=1e-9, nan_ok=True)
         assert twin.bound == pytest.approx(entry.bound, rel=1e-9, nan_ok=True)
-    assert of_trace.exit_code == 0
+    # of a network nothing can be claimed from its trace
+    assert of_trace.exit_code == 3
+    assert "no claim about the network was evaluated" in headline(of_trace)
     assert of_trace.named("first_order").verdict is Verdict.NOT_APPLICABLE
     assert of_trace.named("dissipativity.trajectory").verdict is Verdict.OBSERVED
     # the objective is the Euler sum

@@ -18,9 +18,9 @@ from ocp.evaluation.assembly import assembled_hessian
 from ocp.evaluation.rollout import gradient
 from ocp.files import TrainingFile
 
-GOOD = {"statement": "PPP", "first_order": "POOPP", "second_order": "POOOT", "geometry": "PPOO"}
+GOOD = {"statement": "PPP", "first_order": "POPPP", "second_order": "POOOT", "geometry": "PPOO"}
 #: stationary, but the reduced Hessian is singular: no Newton distance, curvature undecided
-FLAT = {"statement": "PPP", "first_order": "POnPP", "second_order": "IOOOT", "geometry": "PPOO"}
+FLAT = {"statement": "PPP", "first_order": "POPPP", "second_order": "IOOOT", "geometry": "PPOO"}
 UNTRAINED = {"statement": "PPP", "first_order": "FOOPP", "second_order": "nT", "geometry": "PPOO"}
 
 
@@ -114,7 +114,7 @@ def a_minimum_with_hard_labels():
     return claimed(problem, minimise(problem, start))
 
 
-@specimen(0, says="rank 1", **(GOOD | {"statement": "PPPO", "geometry": "OnOOO"}))
+@specimen(0, says="rank 1", **(GOOD | {"statement": "PPPO", "geometry": "nnOOO"}))
 def a_minimum_behind_a_rank_deficient_readout():
     inputs, labels = datasets.blobs(9, 3, seed=1)
     weight = np.array([[1.0, 0.0], [0.0, 0.0], [-1.0, 0.0]])
@@ -150,7 +150,7 @@ def a_minimum_with_least_eigenvalue_1e_6():
     return claimed(*curvature_at(1e-6))
 
 
-@specimen(0, **(GOOD | {"statement": "Pnn", "first_order": "POOnn"}))
+@specimen(0, **(GOOD | {"statement": "Pnn", "first_order": "POPnn"}))
 def a_minimum_that_claims_nothing():
     problem, u = solved()
     return TrainingFile(problem=problem, controls=u)
@@ -189,7 +189,7 @@ def the_zero_of_a_double_block():
     return claimed(problem, containers.zeros(problem))
 
 
-@specimen(1, says="J falls", **(GOOD | {"second_order": "FO-OT"}))
+@specimen(1, says="J falls", **(GOOD | {"second_order": "FT"}))
 def a_saddle_with_softsign_kinks():
     return claimed(*widened(*solved(activation="softsign")))
 
@@ -197,7 +197,7 @@ def a_saddle_with_softsign_kinks():
 # stationary, and the second order cannot decide
 
 
-@specimen(3, says="error band", **FLAT)
+@specimen(3, says="error band", **(FLAT | {"first_order": "POIPP"}))
 def a_minimum_without_control_cost():
     return minimum(r=0.0)
 
@@ -212,7 +212,7 @@ def a_double_block_of_linear_layers():
     return minimum(activation="identity", block="double")
 
 
-@specimen(3, says="kinks", **(GOOD | {"second_order": "IO-OT"}))
+@specimen(3, says="kinks", **(GOOD | {"second_order": "IT"}))
 def a_minimum_on_kinks_of_softsign():
     problem, u = solved(activation="softsign", r=0.2)
     return claimed(*widened(problem, u))
@@ -348,13 +348,13 @@ def hash_edited(path: Path):
     edited(path, content, metadata={"origin": (digest, wrong)})
 
 
-@specimen(1, **(GOOD | {"first_order": "POOFF"}))
+@specimen(1, **(GOOD | {"first_order": "POPFF"}))
 def costate_of_the_wrong_sign():
     content = minimum()
     return dataclasses.replace(content, costate=-content.costate)
 
 
-@specimen(1, says="layer 0", **(GOOD | {"first_order": "POOPF"}))
+@specimen(1, says="layer 0", **(GOOD | {"first_order": "POPPF"}))
 def costate_wrong_in_one_entry():
     content = minimum()
     costate = content.costate.copy()
@@ -362,7 +362,7 @@ def costate_wrong_in_one_entry():
     return dataclasses.replace(content, costate=costate)
 
 
-@specimen(1, **(GOOD | {"first_order": "POOFF"}))
+@specimen(1, **(GOOD | {"first_order": "POPFF"}))
 def costate_of_another_network():
     content = minimum()
     problem, u = content.problem, containers.zeros(content.problem)

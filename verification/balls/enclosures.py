@@ -162,7 +162,7 @@ def enclose(problem: Problem, controls: Controls) -> Enclosures:
         with balls.precision(bits):
             found = _enclose(problem, controls, targets, bits)
             ends = [between(F) for F in found.data_excess]
-        if all(upper - lower <= WIDE * (1 + abs(upper)) for lower, upper in ends):
+        if all(float(F.upper - F.lower) <= WIDE * (1 + abs(float(F.upper))) for F in ends):
             break
     return found
 
@@ -249,15 +249,15 @@ def _gap(problem: Problem, targets: Targets) -> balls.Ball:
     torn = np.flatnonzero(targets.kind >= problem.n_classes)
     for i in torn:
         own, mean = targets.rows[problem.labels[i]], targets.rows[targets.kind[i]]
-        cross = sum(
+        cross = _sum(
             balls.rational(q) * balls.rational(m).log() for q, m in zip(own, mean, strict=True) if q
         )
-        total = total + sum(_surprise(q) for q in own) - cross
+        total = total + _sum(_surprise(q) for q in own) - cross
     return total / problem.n_samples
 
 
 def _sum(terms: Iterable[balls.Ball]) -> balls.Ball:
-    return sum(terms, balls.rational(Fraction(0)))
+    return sum(terms, start=balls.rational(Fraction(0)))
 
 
 def _surprise(q: Fraction) -> balls.Ball:

@@ -22,7 +22,7 @@ from scipy.sparse.csgraph import connected_components
 
 from ..evaluation import layers
 from ..evaluation.subject import Subject, TraceSubject, TrainingSubject
-from ..report import Check, Entry, Finding, Verdict, not_applicable
+from ..report import ROUNDING, Between, Check, Entry, Finding, Verdict, not_applicable
 from . import first_order
 from .turnpike import off_turnpike
 
@@ -31,10 +31,10 @@ TUBE = 1 / 2
 ALLOWED = 1.0
 #: share of the added layers that counts as growth in proportion to N
 PROPORTIONAL = 0.5
+#: relative gain of another file that is worth a line
+WORTH = 1e-12
 #: norms of leading layers that agree to this share of the largest are those of one solution
 EQUAL = 1e-12
-#: relative rounding granted to a comparison of objectives
-ROUNDING = 1e-12
 
 
 def check_across_depths(subjects: Sequence[Subject], names: Sequence[str]) -> list[Entry]:
@@ -187,28 +187,29 @@ def _values(subjects: Sequence[Subject]) -> Finding:
 
 
 def _not_optimal(subjects: Sequence[Subject], names: Sequence[str]) -> list[Entry]:
-    """Return one line for each file that another one beats, proved by evaluation."""
+    """Return one line for each file that another one beats: proved where both are enclosed."""
     lines: list[Entry] = []
     for subject, name in zip(subjects, names, strict=True):
-        best, how = np.inf, ""
+        depth = subject.problem.depth
+        J = float(_cost(subject, depth)[0].lower)
+        beaten = []
         for other, source in zip(subjects, names, strict=True):
-            if other is subject:
-                continue
-            cost, text = _feasible(other, subject.problem.depth)
-            if cost < best:
-                best, how = cost, f"{text} {source}"
-        J = subject.survey.objective
-        if J - best > ROUNDING * max(1.0, abs(J)):
+            cost, text = _cost(other, depth)
+            if other is not subject and cost.upper < J - WORTH * max(1.0, abs(J)):
+                beaten.append((float(cost.upper), f"{text} {source}", other))
+        if beaten:
+            best, how, other = min(beaten, key=lambda found: found[:2])
+            enclosed = subject.enclosures is not None and other.enclosures is not None
             lines.append(
                 Finding(
                     name="turnpike.not_optimal",
-                    verdict=Verdict.PROVED,
+                    verdict=Verdict.PROVED if enclosed else Verdict.OBSERVED,
                     measured=J,
-                    bound=float(best),
+                    bound=best,
                     relation=">",
                     where=str(name),
                     message=f"not globally optimal: {how} costs less at the same depth;"
-                    " restart from there",
+                    f" restart from there{'' if enclosed else _in_floats(subject, other)}",
                 )
             )
     if not lines:
@@ -222,13 +223,30 @@ def _not_optimal(subjects: Sequence[Subject], names: Sequence[str]) -> list[Entr
     return lines
 
 
-def _feasible(subject: Subject, depth: int) -> tuple[float, str]:
+def _in_floats(*pair: Subject) -> str:
+    return f"; no proof: {next(s.why_not_enclosed for s in pair if s.why_not_enclosed)}"
+
+
+def _cost(subject: Subject, depth: int) -> tuple[Between, str]:
     """Cost at `depth` of this file with idle layers appended, cropped, or as it is."""
+    found, m = subject.enclosures, depth - subject.problem.depth
+    if m > 0 and (isinstance(subject, TraceSubject) or not layers.idles(subject.problem)):
+        return Between(np.inf, np.inf), ""
+    text = f"{m} idle layers after" if m > 0 else f"the first {depth} layers of"
+    if m == 0:
+        text = "the controls of"
+    if found is None:
+        return _cost_in_floats(subject, m), text
+    if m > 0:
+        return found.extended(m), text
+    return (found.objective() if m == 0 else found.cropped(depth)), text
+
+
+def _cost_in_floats(subject: Subject, m: int) -> Between:
     problem, found = subject.problem, subject.survey
-    m = depth - problem.depth
-    if m >= 0:
-        if m and (isinstance(subject, TraceSubject) or not layers.idles(problem)):
-            return np.inf, ""
-        idle = m * problem.h * problem.beta * float(found.data_cost[-1])
-        return found.objective + idle, f"{m} idle layers after" if m else "the controls of"
-    return found.objective + layers.cropped_change(subject, depth), f"the first {depth} layers of"
+    if m < 0:
+        cost = found.objective + layers.cropped_change(subject, problem.depth + m)
+    else:
+        cost = found.objective + m * problem.h * problem.beta * float(found.data_cost[-1])
+    granted = ROUNDING * max(1.0, abs(found.objective))
+    return Between(cost - granted, cost + granted)

@@ -211,7 +211,9 @@ def sampled(subject: TrainingSubject) -> Finding:
             if not len(v):
                 continue
             pi, distance = minimisers.softmax[kind], np.linalg.norm(v, axis=1)
-            slack = log_mean_exp(v, pi) - minimisers.bound(distance, kind)
+            slack = log_mean_exp(v, pi, minimisers.log_softmax[kind]) - minimisers.bound(
+                distance, kind
+            )
             allowance = ROUNDING * (1.0 + distance)
             count += len(slack)
             i = int((slack / allowance).argmin())

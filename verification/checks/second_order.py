@@ -65,7 +65,7 @@ def _on_kinks(subject: TrainingSubject) -> Check:
     """softsign: the second derivative jumps there, so no eigenvalue decides; J itself may."""
     count, where = subject.kinks
     why = f"{count} pre-activations on kinks, first at {where}"
-    found = subject.kink_descent
+    found = subject.kink_descent or _along_curvature(subject)
     if found is None:
         return _undecided(f"{why}; no descent found by evaluating J")
     return Check(
@@ -77,6 +77,18 @@ def _on_kinks(subject: TrainingSubject) -> Check:
         message=f"{why}; J falls by {found.decrease:.2e} along a step of length"
         f" {np.linalg.norm(found.step):.1e}, evaluated (measured: minus the decrease per unit)",
     )
+
+
+def _along_curvature(subject: TrainingSubject) -> Descent | None:
+    """A fall of J along the direction of least curvature: what is evaluated holds at kinks too."""
+    if not subject.too_large:
+        return descend_by_curvature(
+            subject.problem, subject.controls, subject.hessian.vectors[:, 0]
+        )
+    ritz = subject.least_curvature
+    if ritz is None:
+        return None
+    return descend_by_curvature(subject.problem, subject.controls, ritz.vector)
 
 
 def curvature(subject: TrainingSubject, guard: Finding) -> Check:

@@ -23,8 +23,7 @@ from ocp import activations, loss
 from ocp.controls import Controls, describe, ends
 from ocp.problem import SCHEMES, Problem
 
-from ..evaluation.states import layer
-from ..evaluation.states import logits as statement_logits
+from ..evaluation.states import layer, statement_logits
 from .evaluation import Evaluation, Own
 
 #: a slip explains a difference if it leaves this many times the tolerance (a fit costs digits)

@@ -62,7 +62,7 @@ def evaluate(problem: Problem, controls: Controls) -> Own:
         X[:, batch.rows] = run.X
         found = adjoint.multipliers(problem, controls, batch, run)
         costate[:, batch.rows] = found.costate
-    z = states.logits(problem, controls, X)
+    z = states.statement_logits(problem, controls, X)
     return Own(
         name="judge",
         objective=states.objective(problem, controls),

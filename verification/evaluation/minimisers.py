@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 import scipy.optimize
-from scipy.special import xlogy
+from scipy.special import log_softmax, logsumexp, xlogy
 
 from ocp import loss
 from ocp.controls import Controls, ends
@@ -32,7 +32,8 @@ class Minimisers:
 
     target : mean soft targets, (m, n_c);  of_sample : index into them, (n_d,)
     minimiser : centred logits z* of least loss over the readout's range, (m, n_c)
-    softmax : softmax(z*), (m, n_c): the target itself if the rank is full
+    softmax : softmax(z*), (m, n_c): the target itself if the rank is full;  log_softmax : its
+        logarithm, which does not underflow
     least : l* = least value of F over all states
     singular : singular values of P C, descending;  rank : of P C, -1 if it cannot be decided
     conflicts : pairs of samples with equal lifted inputs and different labels
@@ -54,12 +55,12 @@ class Minimisers:
         self.of_sample = index.ravel()
         share = np.bincount(self.of_sample, minlength=len(self.target)) / problem.n_samples
         if self.applicable:  # only what holds for every readout is used: F >= gap
-            self.minimiser = self.softmax = np.full(self.target.shape, np.nan)
+            self.minimiser = self.softmax = self.log_softmax = np.full(self.target.shape, np.nan)
             self.least = self.gap
             return
         points = np.log(self.target) if self.full_rank else self._minimise()
         self.minimiser = points - points.mean(axis=1, keepdims=True)
-        self.softmax = loss.softmax(points)
+        self.softmax, self.log_softmax = loss.softmax(points), log_softmax(points, axis=1)
         values = 0.0 if self.full_rank else loss.soft_cross_entropy(points, self.target)
         self.least = self.gap + float((share * values).sum())
 
@@ -95,7 +96,8 @@ class Minimisers:
 
     def excess(self, z: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
         """g - g(z*) with merged targets, (..., m): log E_pi e^v - pi.v, v the offset."""
-        return log_mean_exp(self.offset(z, rows), self.softmax[self.of_sample[rows]])
+        kind = self.of_sample[rows]
+        return log_mean_exp(self.offset(z, rows), self.softmax[kind], self.log_softmax[kind])
 
     def alpha(self, distance: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
         """The lower bound of the excess at a distance of the logits, (..., m)."""
@@ -170,15 +172,18 @@ class ClassDistances:
     between_classes: float
 
 
-def log_mean_exp(v: np.ndarray, pi: np.ndarray) -> np.ndarray:
-    """log E_pi e^v - E_pi v >= 0 over the last axis, without cancellation near v = 0."""
+def log_mean_exp(v: np.ndarray, pi: np.ndarray, log_pi: np.ndarray | None = None) -> np.ndarray:
+    """log E_pi e^v - E_pi v >= 0 over the last axis, without cancellation near v = 0.
+
+    log_pi : the logarithm of pi, where entries of pi may underflow
+    """
     d = v - (pi * v).sum(axis=-1, keepdims=True)
     top = d.max(axis=-1)
     result = np.log1p((pi * alpha.phi(-np.minimum(d, 30.0))).sum(axis=-1))
     far = ~(top < 30.0)
     if far.any():
-        weight = np.broadcast_to(pi, d.shape)[far]
-        usual = np.log((weight * np.exp(d[far] - top[far][..., None])).sum(axis=-1)) + top[far]
+        log_pi = np.log(pi) if log_pi is None else log_pi
+        usual = logsumexp(np.broadcast_to(log_pi, d.shape)[far] + d[far], axis=-1)
         result = np.where(far, np.nan, result)
         result[far] = usual
     return result

@@ -166,6 +166,12 @@ def _layer(
     return x + h * np.tensordot(weights, K, axes=1)
 
 
+def statement_logits(problem: Problem, controls: Controls, X: np.ndarray) -> np.ndarray:
+    """z = C x + c as the statement has them, (..., n_c)."""
+    _, _, C, c = ends(problem, controls)
+    return X @ C.T + c
+
+
 def logits(problem: Problem, controls: Controls, X: np.ndarray) -> np.ndarray:
     """z = C x + c - c_0, (..., n_c): only rounding sees a common offset of the logits."""
     _, _, C, c = ends(problem, controls)
