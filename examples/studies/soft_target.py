@@ -101,9 +101,9 @@ PROPERTIES = {
     "turnpike over the depths": lambda r, c: {"passed": True, "failed": False}.get(c["turnpike"]),
     "data cost settles": lambda r, c: r["entry"] < r["depth"],
     "last layers idle": lambda r, c: r["idle_from"] < r["depth"],
-    "tube bound says something": lambda r, c: r["off_bound_is"] == "proved",
+    "tube bound says something": lambda r, c: r["off_bound_is"] in ("proved", "observed"),
     "misclassification bound says something": lambda r, c: r["wrong_bound"] < r["depth"],
-    "slack is nonnegative": lambda r, c: r["trajectory_is"] == "proved",
+    "slack is nonnegative": lambda r, c: r["trajectory_is"] in ("proved", "observed"),
     "storage 0 at the tight rate, not 5 % above": lambda r, c: (
         abs(r["available_storage"]) < 1e-12 < 1e-9 < r["available_storage_above"]
     ),

@@ -192,6 +192,24 @@ def test_a_bound_above_the_objective_is_a_contradiction(monkeypatch):
     assert line.verdict is report.Verdict.FAILED and "CONTRADICTS" in line.message
 
 
+@pytest.mark.parametrize("size", [1e-170, 1e170, 1e308])
+@pytest.mark.parametrize("readout", [0.0, 1e-170, 1e170])
+def test_distances_that_overflow_or_vanish_when_squared(size, readout):
+    """Separated by a small or a huge distance, seen by a faint, strong or blind readout."""
+    keys = {"inputs": np.array([[size, 0.0], [-size, 0.0]]), "labels": np.array([0, 1])}
+    weight = np.array([[readout, 0.0], [-readout, 0.0]])
+    problem = Problem(**keys, n_classes=2, depth=3, width=2, r=0.0, readout_weight=weight)
+    with np.errstate(all="ignore"):
+        value = lower_bound.lower_bound(problem).value
+        still = float(rollout.objective(problem, controls.zeros(problem)))
+    assert 0.0 <= value < np.inf
+    assert value <= still or np.isnan(still)
+    if readout == 0.0:  # nothing separates them
+        assert value == pytest.approx(still, rel=1e-9)
+    else:  # r = 0: only where they are at first is paid for
+        assert value <= problem.h * still or np.isnan(still)
+
+
 def test_trained_ends_too_many_samples_and_overflow():
     problem = small(trained=("layers", "readout"))
     file = TrainingFile(problem=problem, controls=controls.zeros(problem))

@@ -27,7 +27,7 @@ a_minimum_of_standard_training                 nnn      nOnn       OTTOT  depth_
 a_minimum_with_three_classes                   TTO-     VVVTVTOOn  OTTOT  none
 a_minimum_with_a_biased_scaled_readout         TTO-     VVVVVVOnn  OTTOT  depth_too_small
 a_minimum_with_hard_labels                     nnn      nVVVOnn    OTTOT  p_d_near_one depth_too_small laggards
-a_minimum_behind_a_rank_deficient_readout      TTO-     VVVVVTOnn  OTTOT  depth_too_small laggards
+a_minimum_behind_a_rank_deficient_readout      OOO-     VVVVVOOnn  OTTOT  depth_too_small laggards
 a_minimum_on_contradicting_labels              TTO-     VVVVVVOnn  OTTOT  depth_too_small laggards
 a_minimum_with_an_idle_weight_moved_by_1e_6    TTO-     VVVTVVOnO  OTTOT  depth_too_small
 a_minimum_with_least_eigenvalue_1e_6           TTO-     VVVVVVOOn  OTTOT  unused_coordinate depth_too_small laggards

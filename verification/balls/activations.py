@@ -84,7 +84,14 @@ def _gelu(v: Ball, order: int, _: Activation) -> Values:
     return (v * cdf, cdf + v * pdf, pdf * (2 - v * v))
 
 
+#: beyond it exponentials are taken of the negative size: those of the size may not be finite
+_FAR = 2.0**20
+
+
 def _logistic(v: Ball) -> Ball:
+    if v < -_FAR:
+        e = v.exp()
+        return e / (1 + e)
     return 1 / (1 + (-v).exp())
 
 
@@ -107,7 +114,8 @@ def _softplus(v: Ball, order: int, activation: Activation) -> Values:
 
     k = arb(activation.sharpness)
     s = _logistic(k * v)
-    value = (k * v).exp().log1p() - (arb.const_log2() if activation.shifted else 0)
+    value = k * v + (-k * v).exp().log1p() if k * v > _FAR else (k * v).exp().log1p()
+    value = value - (arb.const_log2() if activation.shifted else 0)
     return (value / k, s, k * s * _logistic(-k * v))
 
 

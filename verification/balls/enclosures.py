@@ -155,10 +155,10 @@ def why_not(problem: Problem) -> str:
     return f"outward rounding is meant for {MAX_NUMBERS} numbers; this file takes {numbers}"
 
 
-def enclose(problem: Problem, controls: Controls) -> Enclosures:
+def enclose(problem: Problem, controls: Controls, precisions: tuple[int, ...] = BITS) -> Enclosures:
     """Return the file in balls, with more bits where the first ones leave it wide."""
     targets = merged_targets(problem)
-    for bits in BITS:
+    for bits in precisions:
         with balls.precision(bits):
             found = _enclose(problem, controls, targets, bits)
             ends = [between(F) for F in found.data_excess]

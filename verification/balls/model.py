@@ -188,14 +188,19 @@ def softmax(
 
 
 def _data_cost(model: BallModel, C: np.ndarray, c: np.ndarray, X: np.ndarray) -> balls.Ball:
-    """F(x) = mean of logsumexp(z) - q.z - H(q), the logits taken relative to the true one."""
-    problem = model.problem
+    """F(x) = mean of logsumexp(z) - q.z - H(q), the logits taken relative to the largest.
+
+    What all logits have in common is left out before it is rounded.
+    """
+    C, c = C - C[0], c - c[0]
+    C[0], c[0] = balls.zeros(C.shape[1]), balls.exact(0.0)[()]
     z = balls.matmul(X, C.T) + c
-    w = z - z[np.arange(len(z)), problem.labels][:, None]
-    w[np.arange(len(z)), problem.labels] = balls.exact(0.0)[()]
+    rows, top = np.arange(len(z)), balls.nearest(z).argmax(axis=1)
+    w = z - z[rows, top][:, None]
+    w[rows, top] = balls.exact(0.0)[()]
     total = balls.apply(lambda x: x.exp(), w).sum(axis=1)
     g = balls.apply(lambda x: x.log(), total) - (model.targets * w).sum(axis=1)
-    return (g - model.entropy).sum() / problem.n_samples
+    return (g - model.entropy).sum() / model.problem.n_samples
 
 
 def _residual(

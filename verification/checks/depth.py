@@ -17,7 +17,7 @@ from ..balls import decisions
 from ..balls.enclosures import Enclosures, evaluated
 from ..evaluation import layers
 from ..evaluation.layers import entry_layer
-from ..evaluation.subject import TraceSubject, TrainingSubject
+from ..evaluation.subject import TraceSubject, TrainingSubject, decided
 from ..report import Between, Entry, Finding, Verdict, in_floats, not_applicable, theorem
 
 #: agreement of a formula with an evaluation, relative to J
@@ -134,7 +134,6 @@ def _predictions(subject: TrainingSubject, k: int) -> list[Entry]:
     z, after = subject.survey.final_logits, layers.logits_at(subject, k)
     change = np.abs(after - z).max(axis=1)
     worst = int(change.argmax())
-    found = subject.enclosures
     return [
         Finding(
             name="depth.logits",
@@ -143,7 +142,9 @@ def _predictions(subject: TrainingSubject, k: int) -> list[Entry]:
             where=f"sample {worst}",
             message=f"largest change of a logit when the network is cropped at layer {k}",
         ),
-        _flips_in_floats(subject, z, after) if found is None else flips(decisions.flips(found, k)),
+        _flips_in_floats(subject, z, after)
+        if subject.enclosures is None
+        else decided(subject, lambda found: flips(decisions.flips(found, k))),
     ]
 
 

@@ -15,14 +15,20 @@ import math
 
 import numpy as np
 
-from ocp.problem import SCHEMES
+from ocp.problem import SCHEMES, Problem
 
 from ..balls.alpha import check_alpha
-from ..balls.enclosures import merged_targets
+from ..balls.enclosures import Enclosures, merged_targets
 from ..balls.slack import minus_least_slack
 from ..evaluation.minimisers import Minimisers, log_mean_exp
 from ..evaluation.states import batches, logits, propagate
-from ..evaluation.subject import UNKNOWN_DATA, Subject, TraceSubject, TrainingSubject
+from ..evaluation.subject import (
+    UNKNOWN_DATA,
+    Subject,
+    TraceSubject,
+    TrainingSubject,
+    decided,
+)
 from ..report import (
     Between,
     Entry,
@@ -103,29 +109,34 @@ def _constant(subject: Subject) -> Finding:
 
 def along_trajectory(subject: TrainingSubject) -> Finding:
     """(a) least slack over all layers, stages and samples."""
-    problem, found = subject.problem, subject.enclosures
-    pairs = problem.depth * problem.n_samples
-    if found is None or not subject.minimisers.full_rank:
-        worst, where, allowed = _in_floats(subject)
-        return in_floats(
-            NAMES[0],
-            -worst,
-            allowed,
-            subject.why_not_enclosed or RANK,
-            where=where,
-            message=f"least slack {worst:.3g} over {pairs} (layer, sample) pairs (measured: minus"
-            " it; bound: rounding)",
-        )
+    if subject.enclosures is not None and subject.minimisers.full_rank:
+        return decided(subject, _enclosed_slack)
+    worst, where, allowed = _in_floats(subject)
+    return in_floats(
+        NAMES[0],
+        -worst,
+        allowed,
+        subject.why_not_enclosed or RANK,
+        where=where,
+        message=f"{_least(worst, subject.problem)} (measured: minus it; bound: rounding)",
+    )
+
+
+def _enclosed_slack(found: Enclosures) -> Finding:
     measured, (k, s, i) = minus_least_slack(found)
-    worst = -measured.upper + 0.0
     return theorem(
         NAMES[0],
         measured,
         Between(0.0, 0.0),
-        where=_place(k, s, i, len(SCHEMES[problem.scheme][0])),
-        message=f"least slack {worst:.3g} over {pairs} (layer, sample) pairs (measured: minus its"
-        " lower end)",
+        where=_place(k, s, i, len(SCHEMES[found.problem.scheme][0])),
+        message=f"{_least(-float(measured.upper) + 0.0, found.problem)} (measured: minus its lower"
+        " end)",
     )
+
+
+def _least(slack: float, problem: Problem) -> str:
+    pairs = problem.depth * problem.n_samples
+    return f"least slack {slack:.3g} over {pairs} (layer, sample) pairs"
 
 
 def _place(k: int, s: int, i: int, stages: int) -> str:

@@ -27,6 +27,7 @@ where single samples must travel: `checks.gap` says how far.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -139,20 +140,35 @@ def _pairs(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
     # rounding of x_0: a dot product of n_in terms, then a difference
     terms = x.shape[1] + problem.inputs.shape[1] + 8
     error = terms * np.finfo(float).eps * float(_input_sizes(problem).max())
-    n = problem.width
-    square = np.zeros((len(x), len(x)))
-    for j in range(n):
-        square += (np.abs(x[:, None, j] - x[None, :, j]) + 2 * error) ** 2
-    distance = np.sqrt(square) * (1 + (n + 8) * _SLACK)
+    n, y = problem.width, problem.labels
+    differences = lambda j: np.abs(x[:, None, j] - x[None, :, j]) + 2 * error  # noqa: E731
+    distance = _norms(differences, n) * (1 + (n + 8) * _SLACK)
     # equal rows are equal exactly: no control separates them
     _, group = np.unique(problem.input_values, axis=0, return_inverse=True)
     group = group.ravel()
     distance[group[:, None] == group[None, :]] = 0.0
     C = problem.readout_weight
-    rows = np.sqrt(((C[:, None, :] - C[None, :, :]) ** 2).sum(axis=-1)) * (1 + (n + 8) * _SLACK)
-    y = problem.labels
-    reach = 0.5 * rows[y[:, None], y[None, :]] * distance * (1 + _SLACK)
+    rows = _norms(lambda j: np.abs(C[:, None, j] - C[None, :, j]), n) * (1 + (n + 8) * _SLACK)
+    rows = rows[y[:, None], y[None, :]]
+    with np.errstate(over="ignore", invalid="ignore"):
+        reach = 0.5 * rows * distance * (1 + _SLACK)
+    # what overflows is no bound, and what underflows is not 0
+    reach = np.maximum(np.where(np.isnan(reach), np.inf, reach), np.finfo(float).tiny)
+    reach[(rows == 0.0) | (distance == 0.0)] = 0.0
     return y[:, None] != y[None, :], reach
+
+
+def _norms(sizes: Callable[[int], np.ndarray], n: int) -> np.ndarray:
+    """Euclidean norms over j < n of what sizes(j) gives; squares neither overflow nor vanish."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        top = sizes(0)
+        for j in range(1, n):
+            top = np.maximum(top, sizes(j))
+        scale = np.where((top > 0) & np.isfinite(top), top, 1.0)
+        total = np.zeros_like(scale)
+        for j in range(n):
+            total += (sizes(j) / scale) ** 2
+        return np.where(np.isfinite(top), scale * np.sqrt(total), np.inf)
 
 
 def _initial_cost(problem: Problem) -> float:

@@ -44,7 +44,8 @@ class Minimisers:
         _, _, self.C, c = ends(problem, controls)
         self.c = c - c[0]  # losses are those of logits up to a common offset
         self.n_classes, self.p_d = problem.n_classes, problem.p_d
-        self.PC = self.C - self.C.mean(axis=0)
+        apart = self.C - self.C[0]  # equal rows differ by exactly 0, their mean by rounding
+        self.PC = apart - apart.mean(axis=0)
         self.singular = np.linalg.svd(self.PC, compute_uv=False)
         self.rank = self._decide_rank()
         mean, self.gap = problem.soft_targets, 0.0

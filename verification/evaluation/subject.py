@@ -25,6 +25,7 @@ from ocp.trace import Trace
 
 from ..balls import enclosures
 from ..balls.enclosures import Enclosures
+from ..report import Finding, Verdict
 from . import adjoint, descent, hessian, lanczos, newton, states
 from .minimisers import Minimisers
 from .null_directions import null_directions
@@ -78,6 +79,8 @@ class Subject(Protocol):
     @property
     def enclosures(self) -> Enclosures | None: ...
     @property
+    def sharper_enclosures(self) -> Enclosures | None: ...
+    @property
     def why_not_enclosed(self) -> str: ...
     @property
     def grad_inf_norm(self) -> float: ...
@@ -91,6 +94,16 @@ class LanczosCost:
     steps: int = 0
     forward: int = 0
     backward: int = 0
+
+
+def decided(subject: Subject, line: Callable[[Enclosures], Finding]) -> Finding:
+    """Return a line about enclosures, of more bits where the first ones leave it open."""
+    if subject.enclosures is None:
+        raise ValueError(f"nothing is enclosed: {subject.why_not_enclosed}")
+    first = line(subject.enclosures)
+    if first.verdict is not Verdict.INCONCLUSIVE or subject.sharper_enclosures is None:
+        return first
+    return line(subject.sharper_enclosures)
 
 
 def _require_positive(tolerance: float) -> None:
@@ -175,6 +188,13 @@ class TrainingSubject:
         if self.why_not_enclosed:
             return None
         return enclosures.enclose(self.problem, self.controls)
+
+    @cached_property
+    def sharper_enclosures(self) -> Enclosures | None:
+        """The same in the most bits, for comparisons that the first ones leave open."""
+        if self.enclosures is None or self.enclosures.bits == enclosures.BITS[-1]:
+            return None
+        return enclosures.enclose(self.problem, self.controls, enclosures.BITS[-1:])
 
     @cached_property
     def kinks(self) -> tuple[int, str]:
@@ -305,7 +325,8 @@ class TraceSubject:
         _require_positive(tolerance)
         self.content, self.tolerance, self.certify = content, tolerance, certify
         self.grad_inf_norm, self.ends_cost = float("nan"), 0.0
-        self.enclosures, self.why_not_enclosed = None, UNKNOWN_DATA
+        self.enclosures = self.sharper_enclosures = None
+        self.why_not_enclosed = UNKNOWN_DATA
         self.problem = Problem(
             inputs=content.logits[0],
             labels=content.labels,
