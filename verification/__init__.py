@@ -9,10 +9,10 @@ Names are loaded on first use: `python -m verification --help` starts at once.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
 
 from .checks import CHECKS
 
+TYPE_CHECKING = False  # type checkers take it for true
 if TYPE_CHECKING:
     from . import crosscheck
     from .api import verify, verify_content

@@ -224,6 +224,21 @@ def test_the_bound_on_the_costate_is_the_tolerance_or_a_share_of_its_largest_ent
     assert (elsewhere[TERMINAL].bound, elsewhere[TERMINAL].verdict) == (1e-10, Verdict.FAILED)
 
 
+def test_the_costate_of_samples_that_cost_nearly_nothing_is_held_to_rounding_alone():
+    """Hard labels and a margin of 27: softmax - q is 2e-12 and rounds by eps, as any other."""
+    content = random_file(p_d=1.0, readout_weight=60 * np.eye(2), depth=2, beta=0)
+    u = containers.zeros(content.problem)
+    far = content.problem.with_(inputs=np.eye(2)[content.problem.labels] * 0.45)
+    content = claimed(far, u)
+    noise = np.random.default_rng(0).uniform(-8, 8, content.costate.shape)
+    term = np.finfo(float).eps * 60 * far.gamma / far.n_samples
+    stored = dataclasses.replace(content, costate=content.costate + noise * term)
+    assert 0 < np.abs(content.costate).max() < 1e-10
+    assert lines(stored)[TERMINAL].verdict is Verdict.PASSED
+    wrong = dataclasses.replace(content, costate=content.costate * 1.5)
+    assert lines(wrong)[TERMINAL].verdict is Verdict.FAILED
+
+
 def test_the_worst_of_many_samples_is_found_in_whichever_batch_it_is():
     # a deep file of 200 samples is taken in batches of about 140
     problem = statement(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ocp.controls import describe
+from ocp.controls import describe, ends
 
 from ..evaluation.adjoint import decay, multipliers
 from ..evaluation.newton import step_of
@@ -19,6 +19,8 @@ from ..report import Check, Entry, Finding, Verdict, not_applicable, not_checked
 #: a stored costate must agree to this share of its largest entry whatever the tolerance
 COSTATE_SHARE = 1e-3
 FLOAT32_SHARE = 1e-4
+#: roundings granted to one term of a costate
+ROUNDED = 64
 NEWTON_DISTANCE = "first_order.newton_distance"
 
 
@@ -178,7 +180,11 @@ def stored_costate(subject: TrainingSubject) -> list[Entry]:
         worst = np.maximum(worst, value)
         largest = max(largest, float(np.abs(wanted).max()))
     share = FLOAT32_SHARE if "costate" in subject.content.float32 else 0.0
-    bound = max(min(subject.tolerance, COSTATE_SHARE * largest), share * largest)
+    # softmax - q rounds by eps however small it is: what one term of a costate then is
+    _, _, C, _ = ends(problem, controls)
+    weight = max(problem.gamma, problem.h * problem.beta) / problem.n_samples
+    rounding = ROUNDED * float(np.finfo(float).eps * weight * np.abs(C).sum(axis=0).max())
+    bound = max(min(subject.tolerance, COSTATE_SHARE * largest), share * largest, rounding)
     lines: list[Entry] = []
     for name, layers in zip(names, ([problem.depth], range(problem.depth)), strict=True):
         k = max(layers, key=lambda layer: worst[layer])
