@@ -119,6 +119,10 @@ def assess(
     step = found.solve(g)
     known = functools.partial(known, newton_distance=float(np.abs(step).max()))
     moved = unflatten(problem, flatten(controls) - step)
+    beyond = find_kinks(problem, trajectory, rollout(problem, moved, order=1))
+    if beyond.count:
+        message = f"{beyond.count} kinks within reach of a Newton step, first at {beyond.where}"
+        return known(status=Status.NONSMOOTH, message=message)
     after, _ = gradient(problem, moved)
     next_found = curvature(problem, moved)
     why_not = _does_not_contract(problem, controls, (g, after), (step, next_found.solve(after)))
@@ -177,12 +181,18 @@ def descend(
     return signed, best if best > rounding else 0.0
 
 
-def find_kinks(problem: Problem, trajectory: Trajectory) -> Kinks:
-    """Count pre-activations within 1e-9 (1 + max|v|) of 0 unless the activation is smooth."""
+def find_kinks(problem: Problem, trajectory: Trajectory, moved: Trajectory | None = None) -> Kinks:
+    """Count pre-activations within 1e-9 (1 + max|v|) of 0 unless the activation is smooth.
+
+    moved : count those that a step takes there, or of which it is a quarter or more, instead
+    """
     if problem.sigma.smooth:
         return Kinks(count=0, where="")
-    V = np.stack([stage.v for stage in trajectory.stages])
+    V = np.stack([stage.v for stage in (moved or trajectory).stages])
     on = np.abs(V) <= KINK_TOLERANCE * (1.0 + np.abs(V).max())
+    if moved is not None:
+        before = np.stack([stage.v for stage in trajectory.stages])
+        on |= np.abs(before) <= 4.0 * np.abs(before - V)
     if not on.any():
         return Kinks(count=0, where="")
     stage, _, unit = np.argwhere(on)[0]

@@ -136,7 +136,9 @@ def newton_distance(subject: TrainingSubject) -> Entry:
 
 def _far_step(subject: TrainingSubject) -> Finding:
     """One Newton step where the gradient is above the tolerance: a number, no statement."""
-    step, unknown = step_of(subject.problem, subject.controls, subject.hessian, subject.gradient)
+    step, unknown = step_of(
+        subject.problem, subject.controls, subject.hessian, subject.gradient, subject.gradient_size
+    )
     if unknown:
         return not_applicable(NEWTON_DISTANCE, unknown)
     at = int(np.abs(step).argmax())

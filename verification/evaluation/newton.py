@@ -8,8 +8,10 @@ as near a stationary one only if |s| <= 1e-3 max(1, |u|) and either
     contraction   |g(u - s)| <= |g|/4 and the next step is at most half as long, or at the floor
 
 G is the largest entry of the gradient summed with absolute values.  On exp and power tails the
-gradient falls by 1/e or less a step, so they fail the second.  Kantorovich's theorem is the proof,
-two contracting steps are the test: Ortega and Rheinboldt, Iterative Solution, section 12.6.
+gradient falls by 1/e or less a step, so they fail the second.  Where a kink lies within reach of
+the step, one piece of J says nothing of the point it leads to.  Kantorovich's theorem is the
+proof, two contracting steps are the test: Ortega and Rheinboldt, Iterative Solution of Nonlinear
+Equations in Several Variables, section 12.6.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import scipy.sparse.linalg
 from ocp.controls import Controls, flatten, unflatten
 from ocp.problem import Problem
 
-from . import adjoint, hessian
+from . import adjoint, hessian, states
 from .null_directions import null_directions
 
 #: largest Newton step of a point that counts as near a stationary one, over max(1, |u|_inf)
@@ -74,9 +76,9 @@ def by_spectrum(
     def second(moved: Controls, g: np.ndarray) -> tuple[np.ndarray, str]:
         nonlocal after
         after = hessian.spectrum(problem, moved)
-        return step_of(problem, moved, after, g)
+        return step_of(problem, moved, after, g, size)
 
-    first = step_of(problem, controls, found, gradient)
+    first = step_of(problem, controls, found, gradient, size)
     outcome = _rule(problem, controls, gradient, size, first, second)
     return Contraction(**outcome, after=after)
 
@@ -120,13 +122,17 @@ def _rule(
     if not length <= NEARBY * scale:
         text = f"one Newton step moves the controls by {length:.2g}, more than {NEARBY * scale:.2g}"
         return facts | {"why_not": text}
+    moved = unflatten(problem, u - s)
+    count, where = states.kinks_between(problem, controls, moved)
+    if count:
+        text = f"{count} pre-activations have a kink within reach of the Newton step, first at"
+        return facts | {"why_not": f"{text} {where}"}
     norm = float(np.abs(g).max())
     at_floor = lambda step, slope: (  # noqa: E731
         step <= FLOOR_STEP * scale and slope <= FLOOR_GRADIENT * size
     )
     if at_floor(length, norm):
         return facts | {"why_not": ""}
-    moved = unflatten(problem, u - s)
     after = adjoint.gradient(problem, moved)[0]
     norm_after = float(np.abs(after).max())
     if not norm_after <= GRADIENT_FALL * norm:
@@ -143,11 +149,12 @@ def _rule(
 
 
 def step_of(
-    problem: Problem, controls: Controls, found: hessian.Spectrum, g: np.ndarray
+    problem: Problem, controls: Controls, found: hessian.Spectrum, g: np.ndarray, size: float
 ) -> tuple[np.ndarray, str]:
     """H^-1 g on the complement of the exact null directions, (d,), and why it is not known.
 
-    An eigenvalue within its band of zero that no structural reason explains leaves it unknown.
+    An eigenvalue within its band of zero that no structural reason explains leaves it unknown, and
+    so does a slope along a direction that is said to be null: J is constant along true ones.
     """
     known = np.abs(found.eigenvalues) > found.band
     flat = found.vectors[:, ~known]
@@ -155,10 +162,11 @@ def step_of(
     s = vectors @ ((vectors.T @ g) / values)
     if not flat.shape[1]:
         return s, ""
-    named = null_directions(problem, controls, found)
+    named = [row for rows in null_directions(problem, controls, found).values() for row in rows]
+    named = [v for v in named if abs(g @ v) <= FLOOR_GRADIENT * size * np.abs(v).sum()]
     rest = flat
     if named:
-        basis = scipy.linalg.orth(np.vstack(list(named.values())).T)
+        basis = scipy.linalg.orth(np.array(named).T)
         rest = flat - basis @ (basis.T @ flat)
     unexplained = int((np.linalg.norm(rest, axis=0) > EXPLAINED).sum())
     if unexplained:

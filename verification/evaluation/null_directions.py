@@ -58,6 +58,8 @@ def _without_decay(problem: Problem, controls: Controls) -> Iterator[tuple[str, 
             )
     moments = np.zeros((N, n + 1, n + 1))
     alive = np.zeros((N, n), dtype=bool)
+    # elsewhere a slope that is computed as 0 has only underflowed: tanh at 20 is no constant
+    alive |= not problem.sigma.piecewise_linear
     for batch in batches(problem):
         run = propagate(problem, controls, batch)
         stacked = np.concatenate([run.Y, np.ones((*run.Y.shape[:-1], 1))], axis=-1)

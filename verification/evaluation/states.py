@@ -310,3 +310,22 @@ def kinks(problem: Problem, controls: Controls, found: Survey) -> tuple[int, str
         for k, _, _, unit in np.argwhere(on)[:1]:
             first = min(first or (k, unit), (k, unit))
     return count, f"layer {first[0]}, unit {first[1]}" if first else ""
+
+
+def kinks_between(problem: Problem, controls: Controls, moved: Controls) -> tuple[int, str]:
+    """Count pre-activations that a step of the controls takes next to a kink or across it.
+
+    On the way from v to v', |v| <= 4 |v - v'|, or |v'| within the tolerance of `kinks`: the piece
+    of J that the step was taken on may end before the point that it leads to.
+    """
+    if problem.sigma.smooth:
+        return 0, ""
+    count, first = 0, (problem.depth, 0)
+    for batch in batches(problem, copies=2):
+        before, after = (propagate(problem, u, batch).V for u in (controls, moved))
+        tolerance = KINK_TOLERANCE * (1.0 + float(np.abs(after).max()))
+        on = (np.abs(before) <= 4.0 * np.abs(before - after)) | (np.abs(after) <= tolerance)
+        count += int(on.sum())
+        for k, _, _, unit in np.argwhere(on)[:1]:
+            first = min(first, (int(k), int(unit)))
+    return count, f"layer {first[0]}, unit {first[1]}" if count else ""

@@ -275,10 +275,15 @@ class TrainingSubject:
         return null_directions(self.problem, self.controls, self.hessian)
 
     @cached_property
+    def gradient_size(self) -> float:
+        """What rounding of the gradient is relative to."""
+        return adjoint.gradient_size(self.problem, self.controls)
+
+    @cached_property
     def contraction(self) -> newton.Contraction:
         """Whether Newton's method contracts here, by dense Hessians or within the budget."""
         problem, controls, g = self.problem, self.controls, self.gradient
-        size = adjoint.gradient_size(problem, controls)
+        size = self.gradient_size
         if not self.too_large:
             return newton.by_spectrum(problem, controls, g, size, self.hessian)
         # Lanczos comes first: it decides the curvature, and what it leaves is for the steps
