@@ -166,14 +166,15 @@ def test_far_from_a_stationary_point_curvature_decides_nothing():
     ("activation", "b", "verdict"),
     [
         ("softsign", 0.0, Verdict.INCONCLUSIVE),
-        ("softsign", 1e-3, Verdict.PASSED),
-        ("relu", 1e-3, Verdict.PASSED),
+        ("softsign", 1e-3, Verdict.INCONCLUSIVE),  # the step of a bowl leads onto the kink
+        ("relu", 1e-3, Verdict.INCONCLUSIVE),
         ("tanh", 0.0, Verdict.PASSED),
+        ("tanh", 1e-4, Verdict.PASSED),
     ],
 )
 def test_kinks_of_the_second_derivative_leave_it_open(activation, b, verdict):
     content = bowl(b=b, r=1.0, activation=activation)
-    names = ALL if verdict is Verdict.PASSED else [CURVATURE, LICQ]
+    names = [CURVATURE, LICQ] if (activation, b) == ("softsign", 0.0) else ALL
     assert lines(content, tolerance=1.0, names=names)[CURVATURE].verdict is verdict
 
 

@@ -189,7 +189,7 @@ def the_zero_of_a_double_block():
     return claimed(problem, containers.zeros(problem))
 
 
-@specimen(1, says="J falls", **(GOOD | {"second_order": "FT"}))
+@specimen(1, says="J falls", **(GOOD | {"first_order": "POIPP", "second_order": "FT"}))
 def a_saddle_with_softsign_kinks():
     return claimed(*widened(*solved(activation="softsign")))
 
@@ -212,7 +212,7 @@ def a_double_block_of_linear_layers():
     return minimum(activation="identity", block="double")
 
 
-@specimen(3, says="kinks", **(GOOD | {"second_order": "IT"}))
+@specimen(3, says="kinks", **(GOOD | {"first_order": "POIPP", "second_order": "IT"}))
 def a_minimum_on_kinks_of_softsign():
     problem, u = solved(activation="softsign", r=0.2)
     return claimed(*widened(problem, u))
