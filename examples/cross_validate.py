@@ -33,17 +33,23 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from ocp import datasets, exits, files
+from ocp import (
+    Controls,
+    GrowthOptions,
+    Problem,
+    Solution,
+    Status,
+    TrainingFile,
+    datasets,
+    exits,
+    figures,
+    files,
+    grow,
+    silent,
+    solver_by_name,
+)
+from ocp import polish as newton
 from ocp.atomic import check_writable, write_atomically
-from ocp.command_line.figures import CLASS_COLOURS, STYLE
-from ocp.continuation.growth import GrowthOptions, grow
-from ocp.controls import Controls
-from ocp.files import TrainingFile
-from ocp.problem import Problem
-from ocp.solvers import by_name
-from ocp.solvers.newton import polish as newton
-from ocp.solvers.progress import silent
-from ocp.solvers.solution import Solution, Status
 from verification.crosscheck import crosscheck, optima
 from verification.crosscheck import paths as path_comparison
 
@@ -74,7 +80,7 @@ def statement(quick: bool, **changes) -> Problem:
 
 def exact_solver(problem: Problem, start: Controls, tolerance: float = 1e-8, report=silent):
     """An exact solve from a given start."""
-    return by_name("structured", max_iterations=3000)(problem, start, tolerance, report)
+    return solver_by_name("structured", max_iterations=3000)(problem, start, tolerance, report)
 
 
 def solve(problem: Problem, seed: int) -> Solution:
@@ -95,7 +101,7 @@ def train(problem: Problem, steps: int, lr: float, seed: int) -> Controls:
     import torch
 
     import nn_baseline
-    from ocp.controls import random_start
+    from ocp import random_start
 
     torch.set_num_threads(1)
     options = nn_baseline.Options(
@@ -150,9 +156,15 @@ def draw(best, trained, polished, names=("exact, best known", "trained", "traine
     """Stage cost, control norm and distance by layer, on one figure."""
     figure = Figure(figsize=(7.2, 2.6), layout="constrained")
     axes = figure.subplots(1, 3)
+    blue, red = figures.CLASS_COLOURS[:2]
     groups = (
-        ([best], names[0], {"color": CLASS_COLOURS[0], "linewidth": 1.8}, "o"),
-        (trained, names[1], {"color": CLASS_COLOURS[1], "linewidth": 0.9, "linestyle": ":"}, "s"),
+        ([best], names[0], {"color": blue, "linewidth": 1.8}, "o"),
+        (
+            trained,
+            names[1],
+            {"color": red, "linewidth": 0.9, "linestyle": ":"},
+            "s",
+        ),
         (polished, names[2], {"color": "0.55", "linewidth": 0.7}, "^"),
     )
     for paths, label, style, marker in groups[::-1]:
@@ -227,7 +239,7 @@ def validate(options: argparse.Namespace, console: Console, pool: Executor) -> d
     write_networks(options.output, best, networks, polished)
     path = lambda u: path_comparison.path("", TrainingFile(problem=problem, controls=u))  # noqa: E731
     exact, before, after = path(best.controls), [*map(path, networks)], [*map(path, polished)]
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(figures.STYLE):
         save(draw(exact, before, after), options.output, "paths")
     above = {
         "trained": [g.above_best for g in gaps],

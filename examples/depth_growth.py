@@ -24,13 +24,17 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from ocp import datasets, exits, solvers
+from ocp import (
+    Problem,
+    datasets,
+    depth_used,
+    exits,
+    grow_by_gain,
+    random_start,
+    silent,
+    solver_by_name,
+)
 from ocp.atomic import check_writable, write_atomically
-from ocp.continuation.growth_by_gain import grow_by_gain
-from ocp.controls import random_start
-from ocp.evaluation.depth import depth_used
-from ocp.problem import Problem
-from ocp.solvers.progress import silent
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -56,7 +60,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def solve(problem: Problem, way: str, seed: int) -> dict:
     """Solve by growth or cold and return one row."""
-    solver = solvers.by_name("structured", max_seconds=300)
+    solver = solver_by_name("structured", max_seconds=300)
     begun = time.process_time()  # one thread: what else runs on the machine does not count
     if way == "growth":
         found, _ = grow_by_gain(problem, solver, depth=problem.depth, seed=seed)

@@ -13,9 +13,7 @@ import scipy.sparse.linalg
 import torch
 
 from nn_baseline import Network, soft_cross_entropy
-from ocp.controls import Controls, unflatten
-from ocp.problem import Problem
-from ocp.solvers.multiple_shooting import multiple_shooting, single_shooting
+from ocp import Controls, Problem, multiple_shooting, single_shooting, unflatten
 from verification.crosscheck import Evaluation
 
 

@@ -38,9 +38,8 @@ from nn_baseline import (
     start_network,
     train,
 )
-from ocp import exits
+from ocp import Problem, exits
 from ocp.atomic import check_writable
-from ocp.problem import Problem
 
 DEPTH, WIDTH = 20, 64
 

@@ -36,14 +36,19 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from ocp import exits, files
+from ocp import (
+    GrowthOptions,
+    Problem,
+    Solution,
+    Status,
+    TrainingFile,
+    exits,
+    figures,
+    files,
+    grow,
+    smoothed_relu,
+)
 from ocp.atomic import check_writable, write_atomically
-from ocp.command_line.figures import STYLE
-from ocp.continuation.growth import GrowthOptions, grow
-from ocp.continuation.smoothing import smoothed_relu
-from ocp.files import TrainingFile
-from ocp.problem import Problem
-from ocp.solvers.solution import Solution, Status
 from verification import Verdict, verify_content
 from verification.crosscheck import paths as path_comparison
 
@@ -305,7 +310,7 @@ def main(arguments: list[str] | None = None) -> int:
         console.print(table)
     write_atomically(options.output / "ladder.csv", as_csv(rungs))
     write_atomically(options.output / "ladder.json", as_record(options, rungs, judged))
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(figures.STYLE):
         save(draw(rungs), options.output, "ladder")
     console.print(f"written to {options.output}: ladder.csv, .json, .pdf, .png", highlight=False)
     return exits.OK

@@ -24,16 +24,15 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from ocp import exits
+from ocp import exits, figures
 from ocp.atomic import check_writable
-from ocp.command_line.figures import CLASS_COLOURS, STYLE
 from ocp.loss import (
     misclassification_threshold,
     off_target,
     soft_cross_entropy,
     soft_target,
 )
-from verification.evaluation.alpha import closed_form, tight, tight_direction
+from verification import alpha as lower_bound
 
 DISTANCES = (0.1, 1.0, 10.0)
 
@@ -54,7 +53,7 @@ def minimiser_and_directions(n_classes: int, p_d: float) -> tuple[np.ndarray, ..
     grows, and the one in which g is least at unit distance."""
     log_q = np.log(soft_target(np.array([0]), n_classes, p_d)[0])
     true = np.eye(n_classes)[0] - 1 / n_classes
-    flattest = tight_direction(1.0, n_classes, p_d)
+    flattest = lower_bound.tight_direction(1.0, n_classes, p_d)
     return log_q - log_q.mean(), true / np.linalg.norm(true), flattest
 
 
@@ -70,20 +69,24 @@ def draw(n_classes: int, p_d: float, points: int) -> Figure:
     huber = curvature * np.where(np.abs(t) < knee, t**2 / 2, knee * (np.abs(t) - knee / 2))
     figure = Figure(figsize=(5.2, 5.4), layout="constrained")
     top, bottom = figure.subplots(2, 1)
-    top.plot(t, soft_cross_entropy(z, hard), "--", color=CLASS_COLOURS[1], label="hard, $p_d=1$")
-    top.plot(t, soft_cross_entropy(z, q), color=CLASS_COLOURS[0], label=f"soft, $p_d={p_d:g}$")
+    top.plot(
+        t, soft_cross_entropy(z, hard), "--", color=figures.CLASS_COLOURS[1], label="hard, $p_d=1$"
+    )
+    top.plot(
+        t, soft_cross_entropy(z, q), color=figures.CLASS_COLOURS[0], label=f"soft, $p_d={p_d:g}$"
+    )
     top.plot(t, huber, ":", color="0.3", label="Huber, same curvature")
     top.axvline(0, color="0.8", linewidth=0.8, zorder=0)
     top.set(xlabel="signed distance from the soft minimiser in the true logit",
             ylabel="loss", ylim=(-0.05, 3.0))  # fmt: skip
     top.legend()
     s = np.geomspace(1e-2, 1e2, max(points // 4, 20))
-    bottom.loglog(s, tight(s, n_classes, p_d), color=CLASS_COLOURS[0],
+    bottom.loglog(s, lower_bound.tight(s, n_classes, p_d), color=figures.CLASS_COLOURS[0],
                   label=r"$\alpha^*$: least $g$ on the sphere (tight)")  # fmt: skip
-    bottom.loglog(s, closed_form(s, n_classes, q.min()), "--", color="0.3",
+    bottom.loglog(s, lower_bound.closed_form(s, n_classes, q.min()), "--", color="0.3",
                   label=r"$\alpha=(\varepsilon/\rho)\,\varphi(\sqrt{\rho}\,s)$")  # fmt: skip
     bottom.loglog(s, soft_cross_entropy(centre - s[:, None] * flattest, q), ":",
-                  color=CLASS_COLOURS[5], label="$g$ opposite to the flattest")  # fmt: skip
+                  color=figures.CLASS_COLOURS[5], label="$g$ opposite to the flattest")  # fmt: skip
     bottom.axhline(misclassification_threshold(n_classes, p_d), color="0.7", linewidth=0.8)
     bottom.text(s[0], misclassification_threshold(n_classes, p_d), " below: classified right",
                 fontsize=7, va="bottom", color="0.4")  # fmt: skip
@@ -102,7 +105,10 @@ def main(arguments: list[str] | None = None) -> int:
     eps = off_target(n_classes, p_d)
     table = Table("distance s", "alpha(s), closed form", "alpha*(s), tight", "ratio")
     for s in DISTANCES:
-        low, least = float(closed_form(s, n_classes, eps)), float(tight(s, n_classes, p_d)[0])
+        low, least = (
+            float(lower_bound.closed_form(s, n_classes, eps)),
+            float(lower_bound.tight(s, n_classes, p_d)[0]),
+        )
         table.add_row(f"{s:g}", f"{low:.6e}", f"{least:.6e}", f"{least / low:.4f}")
     console = Console()
     console.print(table)
@@ -111,7 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
     console.print(f"curvature of alpha at 0: {eps:.4g}   slope far away: {slope:.4g}"
                   f"   classified right below g = {g_mis:.5f}",
                   highlight=False)  # fmt: skip
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(figures.STYLE):
         figure = draw(n_classes, p_d, 200 if options.quick else 2000)
         figure.savefig(options.output / "soft_cross_entropy.pdf", metadata={"CreationDate": None})
         figure.savefig(options.output / "soft_cross_entropy.png")

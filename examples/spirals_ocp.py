@@ -22,13 +22,23 @@ from pathlib import Path
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from ocp import datasets, exits, files, solvers
+from ocp import (
+    SOLVERS,
+    GrowthOptions,
+    Problem,
+    Solution,
+    Status,
+    datasets,
+    default_depths,
+    exits,
+    files,
+    grow,
+    idle_from,
+    layer_table,
+    solver_by_name,
+)
+from ocp import console as show
 from ocp.atomic import check_writable, write_atomically
-from ocp.command_line import console as show
-from ocp.continuation.growth import GrowthOptions, default_depths, grow
-from ocp.evaluation.depth import idle_from, layer_table
-from ocp.problem import Problem
-from ocp.solvers.solution import Solution, Status
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -46,7 +56,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--seed", type=int, default=0, help="seed of the random start (0)")
     add("--starts", type=int, default=1, help="solve from seeds seed..seed+starts-1, keep the best")
     add("--trials", type=int, default=4, help="random starts at the first two depths (4)")
-    add("--solver", choices=solvers.NAMES, default=solvers.DEFAULT)
+    add("--solver", choices=SOLVERS, default=SOLVERS[0])
     add("--output", type=Path, default=Path("output/spirals"), help="folder for what is written")
     add("--quick", action="store_true", help="12 points a class, 8 layers: seconds, for a look")
     return parser.parse_args(arguments)
@@ -68,7 +78,7 @@ def solve(options: argparse.Namespace, console: Console) -> Solution:
         gamma=options.gamma,
     )
     show.print_cautions(problem)
-    solver = solvers.by_name(options.solver, max_iterations=600, max_seconds=240)
+    solver = solver_by_name(options.solver, max_iterations=600, max_seconds=240)
     growth = GrowthOptions(depths=default_depths(depth), start_scale=0.1, trials=options.trials)
     best = None
     if options.starts < 1:
@@ -106,11 +116,9 @@ def main(arguments: list[str] | None = None) -> int:
         "layers": {name: getattr(table, name).tolist() for name in table.__slots__},
     }
     write_atomically(options.output / "report.json", json.dumps(report, indent=1).encode())
-    from ocp.command_line.figures import (
-        save_figures,  # matplotlib takes a second: only when it is needed
-    )
+    from ocp import figures
 
-    figures = save_figures(solution, options.output)
+    figures = figures.save_figures(solution, options.output)
     console.print(f"written to {options.output}: solution.safetensors, report.json, "
                   + ", ".join(f"{p.stem}.pdf/.png" for p in figures), highlight=False)  # fmt: skip
     if solution.status is Status.INTERRUPTED:

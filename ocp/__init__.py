@@ -15,18 +15,26 @@ import importlib
 TYPE_CHECKING = False  # type checkers take it for true; typing itself would cost --help a tenth
 if TYPE_CHECKING:
     from . import datasets
+    from .command_line import console, figures
     from .command_line.figures import save_figures
-    from .continuation.growth import GrowthOptions, grow, solve
+    from .continuation.growth import GrowthOptions, default_depths, escape, extend, grow, solve
     from .continuation.growth_by_gain import GainOptions, grow_by_gain
     from .continuation.multistart import multistart
     from .continuation.smoothing import smoothed_relu
-    from .controls import Controls
+    from .controls import Controls, flatten, near_zero, random_start, unflatten
     from .description import load as load_problem
-    from .evaluation.depth import depth_used, entry_layer, layer_table
+    from .evaluation import depth, rollout
+    from .evaluation.assembly import assembled_hessian as reduced_hessian
+    from .evaluation.depth import depth_used, entry_layer, idle_from, layer_table
     from .evaluation.rollout import objective
     from .files import TrainingFile, load, save
     from .problem import Problem
-    from .solvers.newton import polish
+    from .solvers import NAMES as SOLVERS
+    from .solvers import by_name as solver_by_name
+    from .solvers.multiple_shooting import multiple_shooting, single_shooting
+    from .solvers.newton import polish, polished
+    from .solvers.optimality import assess
+    from .solvers.progress import silent
     from .solvers.solution import Solution, SolveError, Status
 
 #: public name -> its file and its name there; no name there: the file itself
@@ -43,6 +51,26 @@ _HOME = {
     "GrowthOptions": ("continuation.growth", "GrowthOptions"),
     "grow_by_gain": ("continuation.growth_by_gain", "grow_by_gain"),
     "GainOptions": ("continuation.growth_by_gain", "GainOptions"),
+    "default_depths": ("continuation.growth", "default_depths"),
+    "escape": ("continuation.growth", "escape"),
+    "extend": ("continuation.growth", "extend"),
+    "random_start": ("controls", "random_start"),
+    "near_zero": ("controls", "near_zero"),
+    "flatten": ("controls", "flatten"),
+    "unflatten": ("controls", "unflatten"),
+    "SOLVERS": ("solvers", "NAMES"),
+    "solver_by_name": ("solvers", "by_name"),
+    "silent": ("solvers.progress", "silent"),
+    "assess": ("solvers.optimality", "assess"),
+    "polished": ("solvers.newton", "polished"),
+    "multiple_shooting": ("solvers.multiple_shooting", "multiple_shooting"),
+    "single_shooting": ("solvers.multiple_shooting", "single_shooting"),
+    "reduced_hessian": ("evaluation.assembly", "assembled_hessian"),
+    "rollout": ("evaluation.rollout", ""),
+    "depth": ("evaluation.depth", ""),
+    "idle_from": ("evaluation.depth", "idle_from"),
+    "figures": ("command_line.figures", ""),
+    "console": ("command_line.console", ""),
     "smoothed_relu": ("continuation.smoothing", "smoothed_relu"),
     "multistart": ("continuation.multistart", "multistart"),
     "polish": ("solvers.newton", "polish"),
@@ -56,6 +84,7 @@ _HOME = {
     "save_figures": ("command_line.figures", "save_figures"),
 }
 __all__ = [
+    "SOLVERS",
     "Controls",
     "GainOptions",
     "GrowthOptions",
@@ -64,21 +93,40 @@ __all__ = [
     "SolveError",
     "Status",
     "TrainingFile",
+    "assess",
+    "console",
     "datasets",
+    "default_depths",
+    "depth",
     "depth_used",
     "entry_layer",
+    "escape",
+    "extend",
+    "figures",
+    "flatten",
     "grow",
     "grow_by_gain",
+    "idle_from",
     "layer_table",
     "load",
     "load_problem",
+    "multiple_shooting",
     "multistart",
+    "near_zero",
     "objective",
     "polish",
+    "polished",
+    "random_start",
+    "reduced_hessian",
+    "rollout",
     "save",
     "save_figures",
+    "silent",
+    "single_shooting",
     "smoothed_relu",
     "solve",
+    "solver_by_name",
+    "unflatten",
 ]
 
 if not TYPE_CHECKING:  # a type checker that sees __getattr__ would take any name for public

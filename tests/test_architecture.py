@@ -8,6 +8,7 @@ import ast
 import functools
 import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -147,3 +148,40 @@ def test_nothing_generic_nothing_huge_and_depth_two_at_most():
         assert path.stem not in ("utils", "util", "common", "core", "helpers", "misc")
         assert len(path.read_text().splitlines()) <= 420, path
         assert len(path.relative_to(ROOT).parts) <= 3, module
+
+
+PUBLIC = {room: set(importlib.import_module(room).__all__) for room in ROOMS}
+#: rooms' names that users may take from deeper: several programs of one network, as one module
+PUBLIC_MODULES = {"verification.crosscheck", "nn_baseline.cropping", "nn_baseline.data"}
+
+
+def code_for_users() -> dict[str, str]:
+    """What users copy from: examples, studies, the cells of notebooks, Python blocks of texts."""
+    found = {}
+    for path in sorted((ROOT / "examples").rglob("*")):
+        if path.suffix == ".py":
+            found[path.name] = path.read_text()
+        elif path.suffix == ".ipynb" and "checkpoint" not in path.name:
+            cells = json.loads(path.read_text())["cells"]
+            code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+            found[path.name] = re.sub(r"^\s*[%!].*$", "", "\n".join(code), flags=re.M)
+    for path in (ROOT / "README.md", ROOT / "examples" / "README.md", *ROOT.glob("docs/**/*.md")):
+        blocks = re.findall(r"```python\n(.*?)```", path.read_text(), flags=re.S)
+        found |= {f"{path.parent.name}/{path.name}[{i}]": code for i, code in enumerate(blocks)}
+    return found
+
+
+@pytest.mark.parametrize(("name", "code"), code_for_users().items(), ids=lambda v: str(v)[:40])
+def test_users_see_public_names_only(name, code):
+    """Names of a room's __all__, or files at the top of ocp: what the rooms share."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            room = node.module.split(".")[0]
+            if room in ROOMS and node.module not in PUBLIC_MODULES | SHARED:
+                assert node.module == room, f"{name} imports from {node.module}"
+                wanted = PUBLIC[room] | {m.removeprefix("ocp.") for m in SHARED if room == "ocp"}
+                unknown = {alias.name for alias in node.names} - wanted
+                assert not unknown, f"{name} imports {unknown} from {room}"
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                assert alias.name.split(".")[0] not in ROOMS or "." not in alias.name, name

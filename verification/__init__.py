@@ -15,26 +15,36 @@ from .checks import CHECKS
 TYPE_CHECKING = False  # type checkers take it for true
 if TYPE_CHECKING:
     from . import crosscheck
-    from .api import verify, verify_content
+    from .api import json_text, verify, verify_content
     from .assertions import assert_verified
+    from .evaluation import alpha
+    from .evaluation.minimisers import Minimisers
+    from .evaluation.storage import available_storage
     from .report import Check, Finding, InconclusiveError, Report, Verdict, VerificationError
 
 _ASSERTIONS = tuple(f"assert_{check}" for check in CHECKS)
 _HOME = {
-    "api": ("verify", "verify_content"),
+    "api": ("json_text", "verify", "verify_content"),
     "report": ("Check", "Finding", "InconclusiveError", "Report", "Verdict", "VerificationError"),
     "assertions": ("assert_verified", *_ASSERTIONS),
+    "evaluation.minimisers": ("Minimisers",),
+    "evaluation.storage": ("available_storage",),
 }
+_MODULES = {"alpha": ".evaluation.alpha", "crosscheck": ".crosscheck"}
 __all__ = [
     "CHECKS",
     "Check",
     "Finding",
     "InconclusiveError",
+    "Minimisers",
     "Report",
     "VerificationError",
     "Verdict",
+    "alpha",
     "assert_verified",
+    "available_storage",
     "crosscheck",
+    "json_text",
     "verify",
     "verify_content",
     *_ASSERTIONS,
@@ -42,8 +52,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name == "crosscheck":
-        return importlib.import_module(".crosscheck", __name__)
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name], __name__)
     for module, names in _HOME.items():
         if name in names:
             return getattr(importlib.import_module(f".{module}", __name__), name)

@@ -24,14 +24,10 @@ GROWTH = {
 
 def climb(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
     """Grow from the next smaller depth, or from random controls, and judge what is found."""
-    from ocp.continuation.growth import GrowthOptions, extend
-    from ocp.continuation.growth_by_gain import GainOptions, grow_by_gain
-    from ocp.solvers import by_name
-    from ocp.solvers.progress import silent
-    from ocp.solvers.solution import Status
+    from ocp import GainOptions, GrowthOptions, Status, extend, grow_by_gain, silent, solver_by_name
 
     problem = exact.problem_of(parameters)
-    solver = by_name("structured", max_iterations=parameters.get("max_iterations", 3000))
+    solver = solver_by_name("structured", max_iterations=parameters.get("max_iterations", 3000))
     start = exact.load(given["shallower"]).controls if given else None
     growth = GrowthOptions(**parameters["growth"])
     step = problem.depth - start.depth if given else 3
@@ -192,7 +188,7 @@ def label(chain: dict) -> str:
 def logit_norms(problem, controls) -> dict:
     """Mean norm of the centred logits at the last layer and in the middle, and how far samples
     still move in the second half."""
-    from ocp.evaluation import rollout
+    from ocp import rollout
 
     z = rollout.logits(problem, controls, rollout.rollout(problem, controls).X)
     z = z - z.mean(axis=-1, keepdims=True)
@@ -203,18 +199,17 @@ def logit_norms(problem, controls) -> dict:
 
 def spectrum(problem, controls) -> dict:
     """The largest eigenvalue of the reduced Hessian, and its ratio to the least."""
-    from ocp.evaluation.assembly import assembled_hessian
+    from ocp import reduced_hessian
 
     if problem.n_decision > 2000:
         return {}
-    values = np.linalg.eigvalsh(assembled_hessian(problem, controls))
+    values = np.linalg.eigvalsh(reduced_hessian(problem, controls))
     return {"largest_curvature": float(values[-1]), "condition": float(values[-1] / values[0])}
 
 
 def storages(problem, controls) -> dict:
     """Available storage at the tight rate, the most over depths, and 5 % above it, 20 layers."""
-    from verification.evaluation.minimisers import Minimisers
-    from verification.evaluation.storage import available_storage
+    from verification import Minimisers, available_storage
 
     minimisers = Minimisers(problem, controls)
     return {

@@ -62,10 +62,7 @@ def crop(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
 
     Beside the depth used stands what the judge can prove of it: steering and the depth bound.
     """
-    from ocp import loss
-    from ocp.continuation.growth import GrowthOptions, grow
-    from ocp.evaluation import depth, rollout
-    from ocp.solvers import by_name
+    from ocp import GrowthOptions, depth, grow, loss, rollout, solver_by_name
     from verification import verify_content
 
     whole = exact.load(given["whole"])
@@ -75,7 +72,7 @@ def crop(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
     after = lambda p, v: rollout.logits(p, v, rollout.rollout(p, v).X[-1])  # noqa: E731
     z, cut = after(problem, u), after(small, u.layers(0, k))
     growth = GrowthOptions(**parameters["growth"])
-    found = grow(small, by_name("structured"), seed=parameters["seed"], options=growth)
+    found = grow(small, solver_by_name("structured"), seed=parameters["seed"], options=growth)
     result, produced = exact.solved_row(found)
     report = verify_content([whole], names=["whole"], only=("reachability",))
     steering, bound = (report.named(f"reachability.{name}") for name in ("steering", "depth"))

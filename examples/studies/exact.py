@@ -8,12 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ocp import datasets, files, loss
-from ocp.controls import Controls
-from ocp.evaluation import depth
-from ocp.files import TrainingFile
-from ocp.problem import Problem
-from ocp.solvers.solution import Solution, Status
+from ocp import Controls, Problem, Solution, Status, TrainingFile, datasets, depth, files, loss
 
 #: all checks but dissipativity (a theorem), the global bound and exact steering (seconds each)
 CHECKS = (
@@ -38,11 +33,9 @@ def problem_of(parameters: dict) -> Problem:
 
 def solve(problem: Problem, controls: Controls) -> Solution:
     """Solve from given controls, leaving saddles."""
-    from ocp.continuation.growth import escape
-    from ocp.solvers import by_name
-    from ocp.solvers.progress import silent
+    from ocp import escape, silent, solver_by_name
 
-    solver = by_name("structured", max_iterations=3000)
+    solver = solver_by_name("structured", max_iterations=3000)
     found = solver(problem, controls, 1e-8, silent)
     for _ in range(5):
         if found.status is Status.SADDLE:
@@ -52,7 +45,7 @@ def solve(problem: Problem, controls: Controls) -> Solution:
 
 def finished(solution: Solution) -> Solution:
     """Return the solution after Newton steps to rounding; Ctrl-C inside a solver goes on up."""
-    from ocp.solvers.newton import polished
+    from ocp import polished
 
     if solution.status is Status.INTERRUPTED:
         raise KeyboardInterrupt
@@ -69,8 +62,7 @@ def judged(
 ) -> tuple[dict, dict[str, bytes]]:
     """Write the file, have it judged as `python -m verification FILE --only ...` does, and return
     the numbers of the report with the exit code, and the files."""
-    from verification import verify
-    from verification.api import json_text
+    from verification import json_text, verify
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / SOLUTION

@@ -74,19 +74,18 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def start(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
     """Depth growth from random controls, by the solver that the parameters name."""
-    from ocp.continuation.growth import GrowthOptions, grow
-    from ocp.solvers import by_name
+    from ocp import GrowthOptions, grow, solver_by_name
 
     problem = exact.problem_of(parameters)
     growth = GrowthOptions(start_scale=parameters["start_scale"], **parameters["growth"])
-    solver = by_name(parameters["solver"], max_iterations=parameters["max_iterations"])
+    solver = solver_by_name(parameters["solver"], max_iterations=parameters["max_iterations"])
     found = grow(problem, solver, seed=parameters["seed"], options=growth)
     return exact.solved_row(found)
 
 
 def shake(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
     """Noise on the controls of a known minimum, then an exact solve."""
-    from ocp.controls import flatten, unflatten
+    from ocp import flatten, unflatten
 
     known = exact.load(given["from"])
     rng = np.random.default_rng([parameters["generation"], parameters["seed"]])
@@ -108,7 +107,7 @@ def refuse_another_problem(options: argparse.Namespace) -> None:
 
 def known(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
     """A minimum that was found elsewhere, judged like all others."""
-    from ocp.solvers.optimality import assess
+    from ocp import assess
 
     content = exact.load(given["known"])
     facts, produced = exact.judged(content)
@@ -123,8 +122,7 @@ def adam(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
     import torch
 
     from nn_baseline import Options, start_network, train
-    from ocp.controls import near_zero
-    from ocp.files import TrainingFile
+    from ocp import TrainingFile, near_zero
 
     torch.set_num_threads(1)
     problem = exact.problem_of(parameters)

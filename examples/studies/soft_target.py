@@ -55,11 +55,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def geometry(n_classes: int, p: float) -> dict:
     """What the formulas say of a soft target: no network is involved."""
     from ocp.loss import misclassification_threshold
-    from verification.evaluation.alpha import tight
+    from verification import alpha as lower_bound
 
     eps = off_target(n_classes, p)
     boundary = math.log(p / eps) / math.sqrt(2)
-    at = tight(np.array([boundary / 2]), n_classes, p)[0]
+    at = lower_bound.tight(np.array([boundary / 2]), n_classes, p)[0]
     return {
         "p_d": p,
         "n_classes": n_classes,

@@ -298,7 +298,7 @@ def drawn(name: str, folder: Path, draw) -> dict:
     """Return the figures of a study by name, drawn from the tables in a folder."""
     import matplotlib as mpl
 
-    from ocp.command_line.figures import STYLE
+    from ocp import figures
 
     path = folder / f"{name}_common.json"
     if not path.exists():
@@ -314,7 +314,7 @@ def drawn(name: str, folder: Path, draw) -> dict:
     except (ValueError, TypeError, AttributeError, OSError) as error:
         raise ValueError(f"{path} is no table of the study {name}: {error}") from None
     try:
-        with mpl.rc_context(STYLE):
+        with mpl.rc_context(figures.STYLE):
             return draw(tables)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ValueError(

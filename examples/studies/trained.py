@@ -8,7 +8,7 @@ import exact
 import numpy as np
 
 import nn_baseline
-from ocp.problem import Problem
+from ocp import Problem
 
 #: the network and the training of all studies: our choice, not tuned on the held-out samples
 STATEMENT = {"width": 32, "h": 0.5, "p_d": 0.9, "r": 1e-3, "gamma": 1.0, "beta": 1,
@@ -35,7 +35,7 @@ def train_row(parameters: dict, given: dict[str, bytes]) -> tuple[dict, dict[str
     import torch
 
     from nn_baseline import Options, cropping, evaluate, samples, start_network, train
-    from ocp.files import TrainingFile
+    from ocp import TrainingFile
 
     torch.set_num_threads(1)
     problem, test = problem_of(parameters)
