@@ -72,7 +72,7 @@ def test_the_judge_is_asked_about_all_depths(quick):
     judged = json.loads((out / "ladder.json").read_text())["turnpike"]
     verdicts = {(j["activation"], j["network"]): j["verdict"] for j in judged}
     assert verdicts["tanh", "exact"] == "passed"
-    assert verdicts["tanh", "trained"] == "failed"  # 200 steps: no turnpike
+    assert verdicts["tanh", "trained"] == "inconclusive"  # 200 steps: no solutions to judge
     assert "turnpike.across_depths" in text
 
 
