@@ -5,6 +5,7 @@ import csv
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,7 +30,20 @@ def run(name, *arguments, **options):
 
 
 def interrupted(output, workers):
-    """Run a quick study and press Ctrl-C after its first row: exit code and standard error."""
+    """Run a quick study and press Ctrl-C after its first row: exit code and standard error.
+
+    On a busy machine the study may end before the key is pressed: that says nothing, and is tried
+    again from nothing.
+    """
+    for _ in range(5):
+        code, errors = _interrupted(output, workers)
+        if code != 0:
+            break
+        shutil.rmtree(output)
+    return code, errors
+
+
+def _interrupted(output, workers):
     command = [sys.executable, str(STUDIES / "weights.py"), "--quick", "--workers", str(workers)]
     process = subprocess.Popen(
         [*command, "--output", str(output)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
