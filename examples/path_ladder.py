@@ -249,6 +249,7 @@ def verdicts(rungs: list[Rung]) -> list[dict]:
             refuted = [e.where for e in others if e.verdict is Verdict.PROVED]
             found.append({"activation": activation, "network": way, "verdict": line.verdict.value,
                           "growth": line.measured, "line": line.explanation,
+                          "outside": report.named("turnpike.outside").message,
                           "not_optimal": refuted})  # fmt: skip
     return found
 
@@ -266,7 +267,7 @@ def tables(rungs: list[Rung], judged: list[dict]) -> list[Table]:
     turnpike = Table("activation", "network", "turnpike", "layers off it, by depth",
                      title="the judge over all depths (claim turnpike.across_depths)")  # fmt: skip
     for j in judged:
-        turnpike.add_row(j["activation"], j["network"], j["verdict"], j["line"])
+        turnpike.add_row(j["activation"], j["network"], j["verdict"], j["outside"])
     return [rows, turnpike]
 
 

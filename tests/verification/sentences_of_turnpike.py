@@ -122,6 +122,7 @@ TURNPIKE = rows(
         "depths: copies", "across_depths", lambda: [*grown(1)[:2], grown(1)[0], grown(1)[2]],
         "growth of the layers outside the tube 1/2, mean over samples: ... (N = 6), ... (N = 9), ... (N = 12); not counted: file 2 (the leading layers of file 0)",
     ),
+    ("depths: counts of all", "outside", depths(rests, 4, 6), "layers outside the tube 1/2 of every file, solution or not, mean over samples: 0.00 (N = 4), 0.00 (N = 6)"),
     ("depths: values", "values", depths(lambda N: rests(N, gamma=1.0), 6, 4), "objectives by depth, upper bounds of V_N: 0.1... (N = 4), 0.1... (N = 6)"),
     ("depths: idle layers after another file", "not_optimal", lambda: [rests(4), rests(6, spare=9.0, r=0.0), rests(7)], "no file is refuted by appending to or cropping another one"),
     ("depths: appended to", "not_optimal", lambda: [rests(4, r=1.0), rests(7, r=1.0, spare=9.0)], "not globally optimal: 3 idle layers after file 0 costs less at the same depth; restart from there"),

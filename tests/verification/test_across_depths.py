@@ -20,8 +20,8 @@ from verification import verify_content
 from verification.checks.across_depths import counts
 from verification.report import Verdict
 
-OVER_ALL = ["turnpike.across_depths", "turnpike.values", "turnpike.not_optimal"]
-CLAIM, _, BEATEN = OVER_ALL
+OVER_ALL = [f"turnpike.{n}" for n in ("across_depths", "outside", "values", "not_optimal")]
+CLAIM, OUTSIDE, _, BEATEN = OVER_ALL
 #: a margin inside the tube 1/2
 WELL = REST - 1.0
 
@@ -119,6 +119,20 @@ def test_traces_are_observed_and_never_pass_or_fail():
     bad = [np.full((N + 1, 2), REST - 2.0) for N in (4, 6, 10)]
     for layers in (good, bad):
         open_without([traced(m) for m in layers], "file 1 (a stage trace has no gradient")
+
+
+def test_the_counts_of_files_that_do_not_count_are_observed():
+    """Known margins: one, two and three of four samples are outside in one layer."""
+    contents = []
+    for N, off in ((4, 1), (6, 2), (10, 3)):
+        m = np.full((N + 1, 4), REST)
+        m[0], m[1, :off] = WELL, REST - 2.0
+        contents.append(steered(m))
+    (line,) = (found for found in over_all(contents) if found.name == OUTSIDE)
+    assert line.verdict is Verdict.OBSERVED
+    assert line.message.endswith("0.25 (N = 4), 0.50 (N = 6), 0.75 (N = 10)")
+    hard = over_all([random(N, p_d=1.0) for N in (4, 6, 8)])[1]
+    assert (hard.name, hard.verdict) == (OUTSIDE, Verdict.NOT_APPLICABLE)
 
 
 def test_one_trace_among_files_does_not_count():

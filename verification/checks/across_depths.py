@@ -50,7 +50,12 @@ def check_across_depths(subjects: Sequence[Subject], names: Sequence[str]) -> li
     different = _difference(subjects, names)
     if different:
         return [not_applicable(NAME, different, "claim")]
-    return [_counts(subjects, names), _values(subjects), *_not_optimal(subjects, names)]
+    return [
+        _counts(subjects, names),
+        _outside(subjects),
+        _values(subjects),
+        *_not_optimal(subjects, names),
+    ]
 
 
 def _difference(subjects: Sequence[Subject], names: Sequence[str]) -> str:
@@ -172,6 +177,21 @@ def _norms(subject: Subject) -> np.ndarray:
     u = subject.controls
     parts = [u.A, u.b] if u.W is None else [u.A, u.b, u.W]
     return np.stack([np.linalg.norm(v.reshape(len(v), -1), axis=1) for v in parts], axis=1)
+
+
+def _outside(subjects: Sequence[Subject]) -> Finding:
+    """The counts of every file, solution or not: nothing is concluded from them."""
+    name = "turnpike.outside"
+    for subject in subjects:
+        if subject.minimisers.applicable:
+            return not_applicable(name, subject.minimisers.applicable)
+    off = [(float(off_turnpike(s, TUBE).sum()), s.problem.depth) for s in subjects]
+    return Finding(
+        name=name,
+        verdict=Verdict.OBSERVED,
+        message="layers outside the tube 1/2 of every file, solution or not, mean over samples: "
+        + ", ".join(f"{c:.2f} (N = {N})" for c, N in off),
+    )
 
 
 def _values(subjects: Sequence[Subject]) -> Finding:
