@@ -26,6 +26,7 @@ from ..evaluation.rollout import rollout
 from ..problem import Problem
 from ..versions import versions
 from .multiple_shooting import multiple_shooting
+from .newton import settled
 from .optimality import assess
 from .progress import Progress, Report, silent
 from .solution import Solution, SolveReport, Status
@@ -103,6 +104,7 @@ def solve(
     w = np.array(result["x"]).ravel()
     controls = packing.unpack(w)[0] if np.isfinite(w).all() else start
     facts = assess(problem, controls, options.tolerance)
+    controls, facts = settled(problem, controls, facts, options.tolerance)
     string = str(stats.get("return_status", stats.get("unified_return_status", "")))
     iterations = int(
         stats.get("iterations_count", stats.get("fatrop", {}).get("iterations_count", 0))

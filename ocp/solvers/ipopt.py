@@ -24,6 +24,7 @@ from ..evaluation.rollout import gradient, kkt_residual, objective, rollout
 from ..problem import Problem
 from ..versions import versions
 from .multiple_shooting import Transcription, multiple_shooting, single_shooting
+from .newton import settled
 from .optimality import assess
 from .progress import Progress, Report, silent
 from .solution import Iteration, Solution, SolveReport, Status
@@ -123,6 +124,7 @@ def solve(
         lam = np.concatenate([X[:1], packing.costate(np.array(result["lam_g"]).ravel())])
         kkt = max(kkt_residual(problem, controls, np.concatenate([X[:1], states]), lam).values())
     facts = assess(problem, controls, options.tolerance)
+    controls, facts = settled(problem, controls, facts, options.tolerance)
     if facts.status is Status.NOT_STATIONARY:
         status = RETURN_STRINGS.get(string, Status.NOT_STATIONARY)
         facts = dataclasses.replace(facts, status=status, message=f"IPOPT said {string}")

@@ -13,7 +13,7 @@ from ..evaluation.assembly import assembled_hessian
 from ..evaluation.rollout import gradient
 from ..problem import Problem
 from ..versions import versions
-from .optimality import assess
+from .optimality import Optimality, assess
 from .solution import Iteration, Solution, SolveReport, Status
 
 
@@ -97,3 +97,20 @@ def polished(solution: Solution, tolerance: float = 1e-12) -> Solution:
         solution.report, **{name: getattr(better.report, name) for name in facts}
     )
     return dataclasses.replace(better, report=record)
+
+
+def settled(
+    problem: Problem, controls: Controls, facts: Optimality, tolerance: float
+) -> tuple[Controls, Optimality]:
+    """Go on with Newton's steps from a FLAT point; it is kept unless they end at a SOLVED one.
+
+    An absolute tolerance is met before the steps contract where the curvature changes fast, as
+    beside smoothed kinks, and far from any stationary point on flat tails: only the steps tell.
+    """
+    if facts.status is not Status.FLAT:
+        return controls, facts
+    better = polish(problem, controls, tolerance=min(tolerance, 1e-12))
+    if np.array_equal(flatten(better.controls), flatten(controls)):
+        return controls, facts
+    found = assess(problem, better.controls, tolerance)
+    return (better.controls, found) if found.status is Status.SOLVED else (controls, facts)

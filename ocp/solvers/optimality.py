@@ -125,13 +125,19 @@ def assess(
         return known(status=Status.NONSMOOTH, message=message)
     after, _ = gradient(problem, moved)
     next_found = curvature(problem, moved)
-    why_not = _does_not_contract(problem, controls, (g, after), (step, next_found.solve(after)))
+    why_not = _does_not_contract(problem, controls, (g, after), (step, _solved(next_found, after)))
     if why_not:
         return known(status=Status.FLAT, message=why_not)
     if not next_found.least > next_found.band:
         message = "the conditions do not hold any more after one Newton step"
         return known(status=Status.DEGENERATE, message=message)
     return known(status=Status.SOLVED)
+
+
+def _solved(found: Curvature, g: np.ndarray) -> np.ndarray:
+    """H^-1 g where H may be singular: what is not finite is no short step."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return found.solve(g)
 
 
 def _does_not_contract(

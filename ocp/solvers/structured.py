@@ -39,6 +39,7 @@ from ..problem import Problem
 from ..versions import versions
 from . import krylov, trust_region
 from .curvature import by_factorisation
+from .newton import settled
 from .optimality import assess
 from .progress import Progress, Report, silent
 from .solution import Iteration, Solution, SolveReport, Status
@@ -114,6 +115,7 @@ def solve(
         outcome = _iterate(problem, flatten(start), options, report, begun)
         controls = unflatten(problem, outcome.u)
         facts = assess(problem, controls, options.tolerance, curvature=by_factorisation)
+        controls, facts = settled(problem, controls, facts, options.tolerance)
     if facts.status is Status.NOT_STATIONARY and outcome.reason is not None:
         facts = dataclasses.replace(facts, status=outcome.reason)
     record = SolveReport(

@@ -6,9 +6,10 @@ from problems import blobs, circles, spirals
 
 from ocp.controls import flatten, random_start, unflatten, zeros
 from ocp.evaluation.hessian_products import reduced_hessian
+from ocp.problem import Problem
 from ocp.solvers.curvature import by_eigenvalues
 from ocp.solvers.ipopt import IpoptOptions, solve
-from ocp.solvers.newton import polish, polished
+from ocp.solvers.newton import polish, polished, settled
 from ocp.solvers.optimality import assess, descend
 from ocp.solvers.solution import Status
 
@@ -72,3 +73,33 @@ def test_a_moved_minimum_is_not_solved_and_a_diverged_point_is_named():
     assert assess(problem, unflatten(problem, u), 1e-8).status is Status.NOT_STATIONARY
     with np.errstate(all="ignore"):
         assert assess(problem, unflatten(problem, u * 1e200), 1e-8).status is Status.DIVERGED
+
+
+def test_a_point_within_the_tolerance_is_taken_on_to_where_newton_contracts(rough):
+    better = polished(rough)
+    problem, u = better.problem, flatten(better.controls)
+    far = unflatten(problem, u + 2e-3 * max(1.0, np.abs(u).max()) * np.eye(len(u))[0])
+    facts = assess(problem, far, 10.0)
+    assert facts.status is Status.FLAT
+    assert "moves the controls by" in facts.message
+    controls, found = settled(problem, far, facts, 10.0)
+    assert found.status is Status.SOLVED
+    assert flatten(controls) == pytest.approx(u, abs=1e-9)
+    # what is solved, and what Newton's steps do not lead to one, stays as it is
+    assert settled(problem, controls, found, 10.0)[0] is controls
+
+
+def test_a_flat_tail_stays_flat():
+    """r = 0 and all samples right: J falls for ever along u -> t u."""
+    problem = Problem(
+        inputs=[[1000.0], [-1000.0], [1500.0]], labels=[0, 1, 0], n_classes=2, depth=1, width=1,
+        beta=0, h=0.5, r=0.0, activation="tanh",
+        readout_weight=[[5e-4], [-5e-4]], readout_bias=[0.0, 0.0],
+    )  # fmt: skip
+    tail = unflatten(problem, np.array([8.55e-3, 2.36e-5]))
+    facts = assess(problem, tail, 1e-8)
+    assert facts.grad_inf_norm <= 1e-8
+    assert facts.status is Status.FLAT
+    controls, after = settled(problem, tail, facts, 1e-8)
+    assert after.status is not Status.SOLVED
+    assert controls is tail
