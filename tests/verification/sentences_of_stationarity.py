@@ -265,6 +265,10 @@ CERTIFICATE = rows(
         " direction, at distance <= ...", CERTIFY,
     ),
     (
+        "a proved minimum that is not next to the file", "minimum", lambda: bowl(b=0.01, r=1e-9),
+        "a stationary point is certified, but only within 0.01 of the stored controls; next to them means 0.001: polish the file", CERTIFY,
+    ),
+    (
         "too large to certify", "minimum", lambda: bowl(depth=501),
         "1002 decision variables and 1002 states; the dense ball Hessian is tried up to 1000 and 200000", CERTIFY,
     ),

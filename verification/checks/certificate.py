@@ -44,6 +44,7 @@ from ..balls.krawczyk import (
     widest_box,
 )
 from ..balls.model import ball_model, gradient, objective
+from ..evaluation.newton import NEARBY
 from ..evaluation.subject import TrainingSubject
 from ..report import Entry, Finding, Verdict
 
@@ -158,12 +159,22 @@ def check_certificate(subject: TrainingSubject) -> list[Entry]:
     if not math.isfinite(most):
         why = "the ball of the gradient is unbounded: the states overflow"
         return [Finding(name=name, verdict=Verdict.INCONCLUSIVE, message=why, kind="claim")]
-    return entries(certify_minimum(problem, u, progress=subject.progress))
+    nearby = NEARBY * max(1.0, float(np.abs(u).max()))
+    return entries(certify_minimum(problem, u, progress=subject.progress), nearby)
 
 
-def entries(found: Certificate) -> list[Entry]:
-    """Return the lines of the table for a result."""
+def entries(found: Certificate, nearby: float) -> list[Entry]:
+    """Return the lines of the table for a result.
+
+    nearby : largest distance of a stationary point that says something of the stored controls
+    """
     name = "certificate.minimum"
+    if found.outcome is not Outcome.UNDECIDED and not found.distance <= nearby:
+        why = (
+            f"a stationary point is certified, but only within {found.distance:.3g} of the stored"
+            f" controls; next to them means {nearby:.3g}: polish the file"
+        )
+        return [Finding(name=name, verdict=Verdict.INCONCLUSIVE, message=why, kind="claim")]
     if found.outcome is Outcome.UNDECIDED:
         why = f"not certified: {found.reason}"
         return [Finding(name=name, verdict=Verdict.INCONCLUSIVE, message=why, kind="claim")]
