@@ -33,6 +33,7 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
+import ocp
 from ocp import (
     Controls,
     GrowthOptions,
@@ -43,7 +44,6 @@ from ocp import (
     datasets,
     exits,
     figures,
-    files,
     grow,
     silent,
     solver_by_name,
@@ -220,13 +220,13 @@ def compute(options: argparse.Namespace, console: Console, pool: Executor, probl
 
 
 def write_networks(folder: Path, exact: Solution, networks, polished) -> None:
-    files.save(folder / "exact.safetensors", exact.to_file())
+    ocp.save(folder / "exact.safetensors", exact.to_file())
     for seed, (before, after) in enumerate(zip(networks, polished, strict=True)):
         origin = {"producer": "nn_baseline", "optimizer": "adam", "seed": seed}
         content = TrainingFile(problem=exact.problem, controls=before, origin=origin)
-        files.save(folder / f"adam_{seed}.safetensors", content)
+        ocp.save(folder / f"adam_{seed}.safetensors", content)
         content = TrainingFile(problem=exact.problem, controls=after)
-        files.save(folder / f"adam_{seed}_polished.safetensors", content)
+        ocp.save(folder / f"adam_{seed}_polished.safetensors", content)
 
 
 def validate(options: argparse.Namespace, console: Console, pool: Executor) -> dict:

@@ -36,6 +36,7 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
+import ocp
 from ocp import (
     GrowthOptions,
     Problem,
@@ -44,7 +45,6 @@ from ocp import (
     TrainingFile,
     exits,
     figures,
-    files,
     grow,
     smoothed_relu,
 )
@@ -115,11 +115,11 @@ def climb(folder: Path, activation: str, depth: int, settings: dict) -> float:
         networks = [train(problem, settings["steps"], settings["lr"], seed)
                     for seed in range(settings["seeds"])]  # fmt: skip
     name = f"{activation}_{depth}"
-    files.save(folder / f"{name}_exact.safetensors", path[-1].to_file())
+    ocp.save(folder / f"{name}_exact.safetensors", path[-1].to_file())
     for seed, controls in enumerate(networks):
         origin = {"producer": "nn_baseline", "optimizer": "adam", "seed": seed}
         content = TrainingFile(problem=problem, controls=controls, origin=origin)
-        files.save(folder / f"{name}_trained_{seed}.safetensors", content)
+        ocp.save(folder / f"{name}_trained_{seed}.safetensors", content)
     smoothed = [
         {"sharpness": sharpness, "objective": s.report.objective, "status": s.status.name,
          "grad_inf_norm": s.report.grad_inf_norm, "entry": path_of(s.to_file()).entry}
@@ -219,7 +219,7 @@ class Rung:
 def read_rung(folder: Path, activation: str, depth: int, seeds: int) -> Rung:
     """Read the networks of a rung and evaluate their paths with the judge's arithmetic."""
     name = f"{activation}_{depth}"
-    load = lambda suffix: files.load(folder / f"{name}_{suffix}.safetensors")  # noqa: E731
+    load = lambda suffix: ocp.load(folder / f"{name}_{suffix}.safetensors")  # noqa: E731
     exact, networks = load("exact"), [load(f"trained_{seed}") for seed in range(seeds)]
     paths = sorted(
         ((path_of(content), content) for content in networks), key=lambda pair: pair[0].objective

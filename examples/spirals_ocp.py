@@ -22,6 +22,7 @@ from pathlib import Path
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
+import ocp
 from ocp import (
     SOLVERS,
     GrowthOptions,
@@ -31,7 +32,6 @@ from ocp import (
     datasets,
     default_depths,
     exits,
-    files,
     grow,
     idle_from,
     layer_table,
@@ -108,7 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
     show.print_summary(console, solution)
     right = round(table.accuracy[-1] * solution.problem.n_samples)
     console.print(f"classified right  {right} of {solution.problem.n_samples}", highlight=False)
-    files.save(options.output / "solution.safetensors", solution.to_file())
+    ocp.save(options.output / "solution.safetensors", solution.to_file())
     report = {
         **solution.report.to_json(),
         "idle_from": idle,
@@ -116,11 +116,9 @@ def main(arguments: list[str] | None = None) -> int:
         "layers": {name: getattr(table, name).tolist() for name in table.__slots__},
     }
     write_atomically(options.output / "report.json", json.dumps(report, indent=1).encode())
-    from ocp import figures
-
-    figures = figures.save_figures(solution, options.output)
+    written = ocp.figures.save_figures(solution, options.output)
     console.print(f"written to {options.output}: solution.safetensors, report.json, "
-                  + ", ".join(f"{p.stem}.pdf/.png" for p in figures), highlight=False)  # fmt: skip
+                  + ", ".join(f"{p.stem}.pdf/.png" for p in written), highlight=False)  # fmt: skip
     if solution.status is Status.INTERRUPTED:
         return exits.INTERRUPTED
     return exits.OK if solution.status is Status.SOLVED else exits.FAILED

@@ -57,13 +57,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    for module, names in _HOME.items():
-        if name in names:
-            return getattr(importlib.import_module(f".{module}", __name__), name)
-        if name == module and not names:
-            return importlib.import_module(f".{module}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker that sees __getattr__ would take any name for public
+
+    def __getattr__(name: str) -> object:
+        for module, names in _HOME.items():
+            if name in names:
+                return getattr(importlib.import_module(f".{module}", __name__), name)
+            if name == module and not names:
+                return importlib.import_module(f".{module}", __name__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -21,10 +21,10 @@ from ocp.atomic import write_atomically
 from ocp.container import content_hash
 from ocp.description import loads_json, statement_of
 from ocp.files import TrainingFile
-from ocp.problem import Problem
+from ocp.problem import END_PARTS, Problem
 
 from .evaluation import objective_and_gradient
-from .model import END_PARTS, Network
+from .model import Network
 from .start import samples
 
 STATE_FORMAT = "training-state-1"

@@ -17,6 +17,7 @@ from ocp import description, exits, files
 from ocp.atomic import check_writable, write_atomically
 from ocp.files import TrainingFile
 from ocp.problem import Problem
+from ocp.validation import integer
 
 from . import checkpoint, cropping, data, distributed
 from . import export as exporting
@@ -43,14 +44,12 @@ _EXIT = {
 
 def fetch(args: argparse.Namespace) -> int:
     fetch_files(args.name, Path(args.data_dir), Console(soft_wrap=True).print)
-    return 0
+    return exits.OK
 
 
 def train(args: argparse.Namespace, defaults: dict, option_keys: tuple[str, ...]) -> int:
     _check_folder(args.output, args.dataset)
-    if args.threads < 0:
-        raise ValueError(f"--threads is {args.threads}; wanted at least 0")
-    if args.threads:
+    if integer("--threads", args.threads, 0):
         torch.set_num_threads(args.threads)
     problem, file_options = _problem(args, defaults)
     given = {name: getattr(args, name) for name in option_keys}
@@ -88,7 +87,7 @@ def eval(args: argparse.Namespace) -> int:
     network, content = checkpoint.load_training(args.file, args.data)
     numbers = show_layers(Console(soft_wrap=True), network, _held_out(content))
     _write_json(args.json, numbers)
-    return 0
+    return exits.OK
 
 
 def crop(args: argparse.Namespace) -> int:
@@ -112,7 +111,7 @@ def crop(args: argparse.Namespace) -> int:
             args.output, cut, origin=origin, test=held_out, reference=content.data
         )
         console.print(f"the first {depths[0]} layers are in {args.output}")
-    return 0
+    return exits.OK
 
 
 def export(args: argparse.Namespace) -> int:
@@ -120,7 +119,7 @@ def export(args: argparse.Namespace) -> int:
     network, _ = checkpoint.load_training(args.file, args.data)
     sha256 = exporting.network_trace(args.output, network, *samples(network))
     Console(soft_wrap=True).print(f"stage trace {sha256[:12]} is in {args.output}")
-    return 0
+    return exits.OK
 
 
 # --- train ------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .evaluation import evaluate
-from .model import Network
+from .model import LAYER_PARTS, Network
 
 #: a unit is idle where its derivative stays below this on every sample
 _FLAT = 1e-3
@@ -125,7 +125,7 @@ def first_bad_layer(network: Network, inputs: Tensor, labels: Tensor) -> str:
     bad = [
         k
         for name, p in network.named_parameters()
-        if name in ("A", "b", "W")
+        if name in LAYER_PARTS
         for k in range(len(p))
         if p.grad is not None and not torch.isfinite(p.grad[k]).all()
     ]

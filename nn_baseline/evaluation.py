@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ocp import loss
-from ocp.problem import END_PARTS
 
 from .model import LAYER_PARTS, Network, soft_cross_entropy
 
@@ -137,6 +136,5 @@ def _costs(network: Network, points: list[Tensor], labels: Tensor) -> Tensor:
 
 
 def _ends_penalty(network: Network) -> float:
-    trained = dict(network.named_parameters())
-    squares = sum(float(trained[p].double().square().sum()) for p in END_PARTS if p in trained)
-    return 0.5 * network.problem.r_ends * squares
+    trained = (getattr(network, part) for part in network.problem.trained_parts)
+    return 0.5 * network.problem.r_ends * sum(float(p.double().square().sum()) for p in trained)

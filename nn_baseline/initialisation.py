@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ocp.problem import Problem
+from ocp.problem import TRAINABLE, Problem
+from ocp.validation import integer, one_of
 
 from .data import Dataset
 
@@ -40,8 +41,11 @@ def problem_of(
         fits = width >= dataset.inputs.shape[1] and dataset.scale is None
         lift = "padding" if fits else "gaussian"
     if trained is None:
-        trained = ("layers",) if lift == "padding" else ("layers", "lift", "readout")
-    values = _few_values(dataset.inputs, dataset.scale, dataset.shift)
+        trained = ("layers",) if lift == "padding" else TRAINABLE
+    # all samples as float64 could fill the memory
+    values = dataset.inputs[:_MOST_SAMPLES]
+    if dataset.scale is not None:
+        values = values * dataset.scale + (dataset.shift or 0.0)
     E, e = initial_lift(lift, width, values, seed)
     C, c = initial_readout(dataset.n_classes, width, seed) if "readout" in trained else (None, None)
     return Problem(
@@ -60,19 +64,12 @@ def at_depth(problem: Problem, depth: int, lift: str = "gaussian") -> Problem:
     """Return the same problem at another depth, with trained ends back at a start of their own."""
     changes: dict[str, Any] = {"depth": depth}
     if "lift" in problem.trained:
-        values = _few_values(problem.inputs, problem.input_scale, problem.input_shift)
-        E, e = initial_lift(lift, problem.width, values)
+        E, e = initial_lift(lift, problem.width, problem.input_rows(slice(_MOST_SAMPLES)))
         changes |= {"lift_weight": E, "lift_bias": e}
     if "readout" in problem.trained:
         C, c = initial_readout(problem.n_classes, problem.width)
         changes |= {"readout_weight": C, "readout_bias": c}
     return problem.with_(**changes)
-
-
-def _few_values(inputs: np.ndarray, scale: float | None, shift: float | None) -> np.ndarray:
-    """The first samples as numbers; all of them as float64 could fill the memory."""
-    few = inputs[:_MOST_SAMPLES]
-    return few if scale is None else few * scale + (shift or 0.0)
 
 
 def initial_lift(
@@ -87,21 +84,19 @@ def initial_lift(
     inputs : (n, n_in) as numbers, only used by "principal"
     """
     n_in = inputs.shape[1]
-    if width < 1:
-        raise ValueError(f"width is {width}; wanted an integer of at least 1")
+    integer("width", width, 1)
+    one_of("lift", kind, LIFTS)
     if kind == "padding":
         return None, None
     rng = np.random.default_rng([seed, 1])  # not the stream of the layers' start
     if kind == "gaussian":
         return rng.standard_normal((width, n_in)) / np.sqrt(n_in), np.zeros(width)
-    if kind == "principal":
-        mean = inputs.mean(axis=0)
-        variances, axes = np.linalg.eigh(np.cov(inputs.T))
-        kept = min(width, n_in)
-        E = np.zeros((width, n_in))
-        E[:kept] = axes[:, ::-1][:, :kept].T / np.sqrt(variances[-kept:].mean())
-        return E, -E @ mean
-    raise ValueError(f"lift is {kind!r}; wanted one of {', '.join(LIFTS)}")
+    mean = inputs.mean(axis=0)
+    variances, axes = np.linalg.eigh(np.cov(inputs.T))
+    kept = min(width, n_in)
+    E = np.zeros((width, n_in))
+    E[:kept] = axes[:, ::-1][:, :kept].T / np.sqrt(variances[-kept:].mean())
+    return E, -E @ mean
 
 
 def initial_readout(n_classes: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

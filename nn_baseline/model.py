@@ -91,7 +91,7 @@ class Network(nn.Module):
             value = getattr(controls, name)
             self.register_parameter(name, None if value is None else nn.Parameter(put(value)))
         for name, value in zip(END_PARTS, ends(problem, controls), strict=True):
-            if name.split("_")[0] in problem.trained:
+            if name in problem.trained_parts:
                 self.register_parameter(name, nn.Parameter(put(value)))
             else:
                 self.register_buffer(name, put(value))
@@ -169,10 +169,8 @@ class Network(nn.Module):
         layers = sum(squares(getattr(self, p)) for p in LAYER_PARTS if getattr(self, p) is not None)
         total = (0.5 * problem.h * problem.r) * layers
         if problem.r_ends:
-            trained = dict(self.named_parameters())
-            total = total + (0.5 * problem.r_ends) * sum(
-                squares(trained[p]) for p in END_PARTS if p in trained
-            )
+            trained = sum(squares(getattr(self, p)) for p in problem.trained_parts)
+            total = total + (0.5 * problem.r_ends) * trained
         return total
 
     def forward(self, inputs: Tensor, labels: Tensor, share: float = 1.0) -> Tensor:

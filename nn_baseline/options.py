@@ -6,7 +6,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
-from ocp.validation import at_least, integer, one_of
+from ocp.validation import at_least, integer, one_of, positive
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "lbfgs")
 SCHEDULES = ("constant", "linear", "cosine")
@@ -77,15 +77,14 @@ class Options:
             ("seed", 0),
         ):
             object.__setattr__(self, name, integer(name, getattr(self, name), least))
+        object.__setattr__(self, "lr", positive("lr", self.lr))
         for name in (
-            *("lr", "lr_end", "momentum", "decoupled_decay", "clip"),
+            *("lr_end", "momentum", "decoupled_decay", "clip"),
             *("min_fall", "init_scale", "checkpoint_seconds"),
         ):
             object.__setattr__(self, name, at_least(name, getattr(self, name), 0))
         if self.lr_end > 1:
             raise ValueError(f"lr_end is {self.lr_end}; wanted a fraction of lr, at most 1")
-        if self.lr == 0:
-            raise ValueError("lr is 0; wanted a number above 0")
         for name, wanted in (("momentum", "sgd"), ("decoupled_decay", "adamw")):
             if getattr(self, name) and self.optimizer != wanted:
                 raise ValueError(

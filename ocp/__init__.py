@@ -16,17 +16,21 @@ TYPE_CHECKING = False  # type checkers take it for true; typing itself would cos
 if TYPE_CHECKING:
     from . import datasets
     from .command_line import console, figures
-    from .command_line.figures import save_figures
     from .continuation.growth import GrowthOptions, default_depths, escape, extend, grow, solve
     from .continuation.growth_by_gain import GainOptions, grow_by_gain
     from .continuation.multistart import multistart
     from .continuation.smoothing import smoothed_relu
     from .controls import Controls, flatten, near_zero, random_start, unflatten
     from .description import load as load_problem
-    from .evaluation import depth, rollout
     from .evaluation.assembly import assembled_hessian as reduced_hessian
-    from .evaluation.depth import depth_used, entry_layer, idle_from, layer_table
-    from .evaluation.rollout import objective
+    from .evaluation.depth import (
+        cropped_objective,
+        depth_used,
+        entry_layer,
+        idle_from,
+        layer_table,
+    )
+    from .evaluation.rollout import logits, objective, rollout
     from .files import TrainingFile, load, save
     from .problem import Problem
     from .solvers import NAMES as SOLVERS
@@ -66,8 +70,9 @@ _HOME = {
     "multiple_shooting": ("solvers.multiple_shooting", "multiple_shooting"),
     "single_shooting": ("solvers.multiple_shooting", "single_shooting"),
     "reduced_hessian": ("evaluation.assembly", "assembled_hessian"),
-    "rollout": ("evaluation.rollout", ""),
-    "depth": ("evaluation.depth", ""),
+    "rollout": ("evaluation.rollout", "rollout"),
+    "logits": ("evaluation.rollout", "logits"),
+    "cropped_objective": ("evaluation.depth", "cropped_objective"),
     "idle_from": ("evaluation.depth", "idle_from"),
     "figures": ("command_line.figures", ""),
     "console": ("command_line.console", ""),
@@ -81,7 +86,6 @@ _HOME = {
     "layer_table": ("evaluation.depth", "layer_table"),
     "depth_used": ("evaluation.depth", "depth_used"),
     "entry_layer": ("evaluation.depth", "entry_layer"),
-    "save_figures": ("command_line.figures", "save_figures"),
 }
 __all__ = [
     "SOLVERS",
@@ -95,9 +99,9 @@ __all__ = [
     "TrainingFile",
     "assess",
     "console",
+    "cropped_objective",
     "datasets",
     "default_depths",
-    "depth",
     "depth_used",
     "entry_layer",
     "escape",
@@ -110,6 +114,7 @@ __all__ = [
     "layer_table",
     "load",
     "load_problem",
+    "logits",
     "multiple_shooting",
     "multistart",
     "near_zero",
@@ -120,7 +125,6 @@ __all__ = [
     "reduced_hessian",
     "rollout",
     "save",
-    "save_figures",
     "silent",
     "single_shooting",
     "smoothed_relu",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-#: packages without an error; nn_baseline and verification join when they have none
+#: the packages, each without an error
 TYPED = ("ocp", "verification", "nn_baseline")
 
 
@@ -25,6 +25,11 @@ def test_a_package_has_no_type_error(package):
     [
         ("import ocp\nocp.sovle\n", "Module has no attribute"),
         ("import ocp\nocp.solve(3)\n", 'incompatible type "int"; expected "Problem"'),
+        ("import nn_baseline\nnn_baseline.trian\n", "Module has no attribute"),
+        (
+            "import verification\nverification.assert_first_order(3)\n",
+            'incompatible type "int"; expected "str | PathLike[Any]"',
+        ),
         ("def f(x):\n    return x\n", "Function is missing a type annotation"),
         ("def f(x: int = None) -> int:\n    return x\n", "Incompatible default"),
     ],

@@ -16,11 +16,15 @@ TYPE_CHECKING = False  # type checkers take it for true
 if TYPE_CHECKING:
     from . import crosscheck
     from .api import json_text, verify, verify_content
-    from .assertions import assert_verified
+    from .assertions import Assertion, assert_verified
     from .evaluation import alpha
     from .evaluation.minimisers import Minimisers
     from .evaluation.storage import available_storage
     from .report import Check, Finding, InconclusiveError, Report, Verdict, VerificationError
+
+    # the twins of the registry: listing them here would be a second registry
+    def __getattr__(name: str) -> Assertion: ...
+
 
 _ASSERTIONS = tuple(f"assert_{check}" for check in CHECKS)
 _HOME = {
@@ -51,13 +55,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name in _MODULES:
-        return importlib.import_module(_MODULES[name], __name__)
-    for module, names in _HOME.items():
-        if name in names:
-            return getattr(importlib.import_module(f".{module}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name in _MODULES:
+            return importlib.import_module(_MODULES[name], __name__)
+        for module, names in _HOME.items():
+            if name in names:
+                return getattr(importlib.import_module(f".{module}", __name__), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -188,9 +188,9 @@ def label(chain: dict) -> str:
 def logit_norms(problem, controls) -> dict:
     """Mean norm of the centred logits at the last layer and in the middle, and how far samples
     still move in the second half."""
-    from ocp import rollout
+    from ocp import logits, rollout
 
-    z = rollout.logits(problem, controls, rollout.rollout(problem, controls).X)
+    z = logits(problem, controls, rollout(problem, controls).X)
     z = z - z.mean(axis=-1, keepdims=True)
     half = z[problem.depth // 2]
     mean = lambda v: float(np.linalg.norm(v, axis=-1).mean())  # noqa: E731

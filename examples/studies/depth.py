@@ -62,17 +62,18 @@ def crop(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
 
     Beside the depth used stands what the judge can prove of it: steering and the depth bound.
     """
-    from ocp import GrowthOptions, depth, grow, loss, rollout, solver_by_name
+    import ocp
+    from ocp import loss
     from verification import verify_content
 
     whole = exact.load(given["whole"])
     problem, u = whole.problem, whole.controls
-    k = max(1, depth.depth_used(problem, u))
+    k = max(1, ocp.depth_used(problem, u))
     small = problem.with_(depth=k)
-    after = lambda p, v: rollout.logits(p, v, rollout.rollout(p, v).X[-1])  # noqa: E731
+    after = lambda p, v: ocp.logits(p, v, ocp.rollout(p, v).X[-1])  # noqa: E731
     z, cut = after(problem, u), after(small, u.layers(0, k))
-    growth = GrowthOptions(**parameters["growth"])
-    found = grow(small, solver_by_name("structured"), seed=parameters["seed"], options=growth)
+    growth = ocp.GrowthOptions(**parameters["growth"])
+    found = ocp.grow(small, seed=parameters["seed"], options=growth)
     result, produced = exact.solved_row(found)
     report = verify_content([whole], names=["whole"], only=("reachability",))
     steering, bound = (report.named(f"reachability.{name}") for name in ("steering", "depth"))
@@ -82,7 +83,7 @@ def crop(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
         "depth_bound": bound.bound,
         "depth_bound_is": bound.verdict.value,
         "depth_left": k,
-        "cropped_J": depth.cropped_objective(problem, u, k),
+        "cropped_J": ocp.cropped_objective(problem, u, k),
         "cropped_right": int(loss.is_right(cut, problem.labels).sum()),
         "flips": int((cut.argmax(axis=-1) != z.argmax(axis=-1)).sum()),
         "logit_change": float(np.abs(cut - z).max()),

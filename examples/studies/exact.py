@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ocp import Controls, Problem, Solution, Status, TrainingFile, datasets, depth, files, loss
+import ocp
+from ocp import Controls, Problem, Solution, Status, TrainingFile, datasets, loss
 
 #: all checks but dissipativity (a theorem), the global bound and exact steering (seconds each)
 CHECKS = (
@@ -33,23 +34,19 @@ def problem_of(parameters: dict) -> Problem:
 
 def solve(problem: Problem, controls: Controls) -> Solution:
     """Solve from given controls, leaving saddles."""
-    from ocp import escape, silent, solver_by_name
-
-    solver = solver_by_name("structured", max_iterations=3000)
-    found = solver(problem, controls, 1e-8, silent)
+    solver = ocp.solver_by_name("structured", max_iterations=3000)
+    found = solver(problem, controls, 1e-8, ocp.silent)
     for _ in range(5):
         if found.status is Status.SADDLE:
-            found = escape(found, solver)
+            found = ocp.escape(found, solver)
     return found
 
 
 def finished(solution: Solution) -> Solution:
     """Return the solution after Newton steps to rounding; Ctrl-C inside a solver goes on up."""
-    from ocp import polished
-
     if solution.status is Status.INTERRUPTED:
         raise KeyboardInterrupt
-    return polished(solution)
+    return ocp.polished(solution)
 
 
 def content_of(solution: Solution) -> TrainingFile:
@@ -66,7 +63,7 @@ def judged(
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / SOLUTION
-        files.save(path, content)
+        ocp.save(path, content)
         report = verify(path, only=() if certify else only, certify=certify)
         stored = path.read_bytes()
     told = json.loads(json_text(report))
@@ -92,7 +89,7 @@ def judged(
 
 def measures(problem: Problem, controls: Controls) -> dict:
     """Return the objective and what happens layer by layer."""
-    table = depth.layer_table(problem, controls)
+    table = ocp.layer_table(problem, controls)
     right = round(float(table.accuracy[-1]) * problem.n_samples)
     g_mis = loss.misclassification_threshold(problem.n_classes, problem.p_d)
     return {
@@ -101,9 +98,9 @@ def measures(problem: Problem, controls: Controls) -> dict:
         "g_mis": float(g_mis),
         "right": right,
         "samples": problem.n_samples,
-        "depth_used": depth.depth_used(problem, controls),
-        "entry": depth.entry_layer(problem, controls),
-        "idle_from": depth.idle_from(controls),
+        "depth_used": ocp.depth_used(problem, controls),
+        "entry": ocp.entry_layer(problem, controls),
+        "idle_from": ocp.idle_from(controls),
         "control_sum": float(problem.h * (table.control_norm**2).sum()),
         "control_max": float(table.control_norm.max()),
         "data_cost": np.round(table.data_cost, 10),
@@ -124,7 +121,7 @@ def load(content: bytes) -> TrainingFile:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / SOLUTION
         path.write_bytes(content)
-        return files.load(path)
+        return ocp.load(path)
 
 
 def lines_of(report: bytes) -> dict[str, dict]:

@@ -96,9 +96,9 @@ def shake(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
 
 def refuse_another_problem(options: argparse.Namespace) -> None:
     """Look at the minimum known before now rather than after hours of work."""
-    from ocp import files
+    from ocp import load
 
-    found = files.load(options.known).problem
+    found = load(options.known).problem
     own = exact.problem_of(options.case)
     for name in own.__slots__:
         if not np.array_equal(getattr(own, name), getattr(found, name)):
@@ -215,13 +215,13 @@ def tasks_of_adam(options) -> list[study.Task]:
 
 def distinct(folder, rows: list[dict]) -> list[list[dict]]:
     """Group the strict minima up to symmetry, lowest first."""
-    from ocp import files
+    from ocp import load
     from verification.crosscheck import optima
 
     solved = [row for row in rows if row["result"]["status"] == "SOLVED"]
     if not solved:
         return []
-    contents = [files.load(folder / study.file_of(row, exact.SOLUTION)) for row in solved]
+    contents = [load(folder / study.file_of(row, exact.SOLUTION)) for row in solved]
     groups = optima.distinct(contents[0].problem, [c.controls for c in contents])
     return [[solved[i] for i in sorted(group)] for group in groups]
 

@@ -19,14 +19,15 @@ NAMES = [
     *("Problem", "Controls", "datasets", "load_problem", "TrainingFile", "load", "save"),
     *("solve", "grow", "GrowthOptions", "grow_by_gain", "GainOptions", "smoothed_relu"),
     *("multistart", "polish", "Solution", "Status", "SolveError"),
-    *("objective", "layer_table", "depth_used", "entry_layer", "save_figures"),
+    *("objective", "layer_table", "depth_used", "entry_layer", "idle_from"),
     # what studies compose: starts, solvers by name, parts of growth, values and derivatives
     *("flatten", "unflatten", "random_start", "near_zero", "SOLVERS", "solver_by_name", "silent"),
-    *("default_depths", "extend", "escape", "polished", "assess", "rollout", "reduced_hessian"),
-    *("depth", "idle_from", "multiple_shooting", "single_shooting", "console", "figures"),
+    *("default_depths", "extend", "escape", "polished", "assess"),
+    *("rollout", "logits", "cropped_objective", "reduced_hessian"),
+    *("multiple_shooting", "single_shooting", "console", "figures"),
 ]
 #: they load a framework
-HEAVY = ("save_figures", "figures", "multiple_shooting", "single_shooting")
+HEAVY = ("figures", "multiple_shooting", "single_shooting")
 
 
 def test_the_public_names_are_these():
