@@ -23,13 +23,7 @@ if TYPE_CHECKING:
     from .controls import Controls, flatten, near_zero, random_start, unflatten
     from .description import load as load_problem
     from .evaluation.assembly import assembled_hessian as reduced_hessian
-    from .evaluation.depth import (
-        cropped_objective,
-        depth_used,
-        entry_layer,
-        idle_from,
-        layer_table,
-    )
+    from .evaluation.depth import depth_used, entry_layer, idle_from, layer_table
     from .evaluation.rollout import logits, objective, rollout
     from .files import TrainingFile, load, save
     from .problem import Problem
@@ -72,7 +66,6 @@ _HOME = {
     "reduced_hessian": ("evaluation.assembly", "assembled_hessian"),
     "rollout": ("evaluation.rollout", "rollout"),
     "logits": ("evaluation.rollout", "logits"),
-    "cropped_objective": ("evaluation.depth", "cropped_objective"),
     "idle_from": ("evaluation.depth", "idle_from"),
     "figures": ("command_line.figures", ""),
     "console": ("command_line.console", ""),
@@ -99,7 +92,6 @@ __all__ = [
     "TrainingFile",
     "assess",
     "console",
-    "cropped_objective",
     "datasets",
     "default_depths",
     "depth_used",

@@ -83,7 +83,7 @@ def crop(parameters: dict, given: study.Files) -> tuple[dict, study.Files]:
         "depth_bound": bound.bound,
         "depth_bound_is": bound.verdict.value,
         "depth_left": k,
-        "cropped_J": ocp.cropped_objective(problem, u, k),
+        "cropped_J": float(ocp.objective(small, u.layers(0, k))),
         "cropped_right": int(loss.is_right(cut, problem.labels).sum()),
         "flips": int((cut.argmax(axis=-1) != z.argmax(axis=-1)).sum()),
         "logit_change": float(np.abs(cut - z).max()),

@@ -23,7 +23,7 @@ NAMES = [
     # what studies compose: starts, solvers by name, parts of growth, values and derivatives
     *("flatten", "unflatten", "random_start", "near_zero", "SOLVERS", "solver_by_name", "silent"),
     *("default_depths", "extend", "escape", "polished", "assess"),
-    *("rollout", "logits", "cropped_objective", "reduced_hessian"),
+    *("rollout", "logits", "reduced_hessian"),
     *("multiple_shooting", "single_shooting", "console", "figures"),
 ]
 #: they load a framework
