@@ -55,8 +55,8 @@ class Problem(_Cached):
     scheme : "euler", "heun" or "rk4"
     block : "single", x' = sigma(A x + b), or "double", x' = W sigma(A x + b)
     activation : one of `ocp.activations.NAMES`
-    shifted : sigmoid and softplus only: sigma(v) - sigma(0); None means the default, true for both
-    sharpness : softplus only
+    shifted : sigma(v) - sigma(0), where sigma(0) is not 0; None means the default, true for these
+    sharpness : k of sigma(k v) / k, for activations that have one
     p_d : probability of the true class in the soft target, 1/n_c < p_d <= 1 (1: hard targets)
     r : weight of (1/2)|u_k|^2 in the layer cost
     gamma : weight of the terminal data cost

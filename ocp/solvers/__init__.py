@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,7 +13,26 @@ from ..problem import Problem
 from .progress import Report
 from .solution import Solution, Solver
 
-NAMES = ("structured", "ipopt", "fatrop")
+
+class Row(NamedTuple):
+    """One solver, the file of this folder with its name.
+
+    options : the dataclass of its options, in that file
+    own : the field of them that takes options in the method's own words; "": they are fields
+    warm : whether `solve` takes a costate
+    """
+
+    options: str
+    own: str = ""
+    warm: bool = False
+
+
+TABLE = {
+    "structured": Row(options="StructuredOptions"),
+    "ipopt": Row(options="IpoptOptions", own="ipopt", warm=True),
+    "fatrop": Row(options="FatropOptions", own="fatrop"),
+}
+NAMES = tuple(TABLE)
 DEFAULT = "structured"
 
 
@@ -38,22 +58,20 @@ def by_name(
     if name not in NAMES:
         raise ValueError(f"solver is {name!r}; wanted one of {', '.join(NAMES)}")
     method = importlib.import_module(f".{name}", __package__)
+    row = TABLE[name]
+    make = getattr(method, row.options)
+    fields = {f.name for f in dataclasses.fields(make)}
     limits = {"max_iterations": max_iterations, "max_seconds": max_seconds}
-    extra: dict[str, object] = {}
-    if name == "structured":
-        make, own = method.StructuredOptions, dict(options or {})
-        known = {f.name for f in dataclasses.fields(make)} - {"tolerance", *limits}
-        for key in own:
-            if key not in known:
-                raise ValueError(
-                    f"unknown option {key!r} of the structured solver;"
-                    f" wanted one of {', '.join(sorted(known))}"
-                )
-    elif name == "ipopt":
-        make, own, extra = method.IpoptOptions, {"ipopt": options or {}}, {"costate": costate}
-    else:
-        make, own = method.FatropOptions, {"fatrop": options or {}}
-        del limits["max_seconds"]
+    limits = {limit: value for limit, value in limits.items() if limit in fields}
+    own = {row.own: options or {}} if row.own else dict(options or {})
+    known = fields - {"tolerance", *limits}
+    for key in own:
+        if key not in known:
+            raise ValueError(
+                f"unknown option {key!r} of the {name} solver;"
+                f" wanted one of {', '.join(sorted(known))}"
+            )
+    extra = {"costate": costate} if row.warm else {}
 
     def solve(problem: Problem, start: Controls, tolerance: float, report: Report) -> Solution:
         chosen = make(tolerance=tolerance, **limits, **own)

@@ -33,9 +33,9 @@ def replaced(problem: Problem, key: str):
             plain = not problem.shifted and problem.sharpness == 1.0
             return ("tanh" if problem.activation != "tanh" else "silu") if plain else None
         case "shifted":
-            return not problem.shifted if problem.activation in ("sigmoid", "softplus") else None
+            return not problem.shifted if problem.sigma.shiftable else None
         case "sharpness":
-            return problem.sharpness * 1.5 if problem.activation == "softplus" else None
+            return problem.sharpness * 1.5 if problem.sigma.has_sharpness else None
         case "r_ends":
             return problem.r_ends * 1.01 if ends else None
         case "trained":

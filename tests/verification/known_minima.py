@@ -168,16 +168,11 @@ def embed(problem: Problem, u: np.ndarray) -> tuple[Problem, np.ndarray, np.ndar
     return wide, grown(u), grown(np.ones_like(u)) == 0
 
 
-def at_zero(problem: Problem) -> bool:
-    """Whether sigma(0) = 0."""
-    return problem.activation not in ("sigmoid", "softplus") or bool(problem.shifted)
-
-
 @functools.cache
 def degenerate(index: int, eigenvalue: float) -> tuple[Problem, np.ndarray] | None:
     """An embedded minimum whose least eigenvalue is as wanted, tuned through r."""
     found = minimum(index)
-    if found is None or symmetric(found[0]) or not at_zero(found[0]):
+    if found is None or symmetric(found[0]) or not found[0].sigma.zero_at_zero:
         return None
     problem, u = found
     if problem.activation in ("relu", "leaky_relu", "softsign"):

@@ -67,7 +67,7 @@ def far_along_the_valley(index: int) -> Case | None:
 def embedded(index: int) -> Case | None:
     """A minimum in a state space with an unused coordinate: saddle or minimum, on kinks or not."""
     found = solved(index)
-    if found is None or not known_minima.at_zero(found[0]):
+    if found is None or not found[0].sigma.zero_at_zero:
         return None
     problem, u, facts = found
     wide, v, new = known_minima.embed(problem, u)
@@ -133,9 +133,8 @@ def facts_of(problem: Problem, u: np.ndarray, eigenvalue: float) -> Facts:
 def zero_of_a_double_block(index: int) -> Case | None:
     """u = 0 is stationary there, and what the data couple makes it a saddle."""
     problem = known_minima.problem_of(index, r=1e-3)
-    if problem.block != "double" or problem.trained != ("layers",) or not known_minima.at_zero(
-        problem
-    ):  # fmt: skip
+    zero_at_zero = problem.sigma.zero_at_zero
+    if problem.block != "double" or problem.trained != ("layers",) or not zero_at_zero:
         return None
     u = np.zeros(known_minima.n_decision(problem))
     saddle = oracle.least_eigenvalue(problem, u)[0] < -1e-4

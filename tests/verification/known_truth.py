@@ -6,6 +6,8 @@ are fixed, so the k-th file is always the same.
 
 from __future__ import annotations
 
+import math
+
 import known_edits  # noqa: F401  (registers its kinds)
 import known_minima
 import known_points  # noqa: F401
@@ -17,8 +19,10 @@ __all__ = ["KINDS", "claimed", "few", "make", "zoo"]
 def zoo(count: int) -> list[tuple[str, int]]:
     """Every kind in turn, each on the next configuration of a shuffled list."""
     order, names = known_minima.shuffled(), list(KINDS)
-    # 216 configurations and a number of kinds that shares no factor with it meet in all pairs
-    return [(names[i % len(names)], order[i % len(order)]) for i in range(count)]
+    # a step after each common multiple of the two lengths: else those with a common factor would
+    # never meet in all pairs
+    turn = math.lcm(len(names), len(order))
+    return [(names[i % len(names)], order[(i + i // turn) % len(order)]) for i in range(count)]
 
 
 #: configurations whose minima, and those whose tuned embeddings, take a fraction of a second

@@ -14,6 +14,7 @@ import numpy as np
 from mpmath import mpf
 from oracle import NODES, derivatives, shapes, split
 
+from ocp.activations import Activation
 from ocp.problem import Problem
 
 DIGITS = 60
@@ -30,11 +31,11 @@ def digits():
         yield
 
 
-def sigma(problem: Problem, v):
-    """(sigma, sigma') at a scalar."""
-    k, one = mpf(problem.sharpness), mpf(1)
+def sigma(activation: Activation, v):
+    """(sigma, sigma') at a scalar: the one table of formulas in digits, from the statement."""
+    k, one = mpf(activation.sharpness), mpf(1)
     logistic = lambda t: one / (1 + mpmath.exp(-t))  # noqa: E731
-    match problem.activation:
+    match activation.name:
         case "tanh":
             t = mpmath.tanh(v)
             return t, 1 - t * t
@@ -55,11 +56,11 @@ def sigma(problem: Problem, v):
             return v * s, s + v * s * (1 - s)
         case "sigmoid":
             s = logistic(v)
-            return s - (mpf(1) / 2 if problem.shifted else 0), s * (1 - s)
+            return s - (mpf(1) / 2 if activation.shifted else 0), s * (1 - s)
         case "softplus":
-            s = mpmath.log(1 + mpmath.exp(k * v)) - (mpmath.log(2) if problem.shifted else 0)
+            s = mpmath.log(1 + mpmath.exp(k * v)) - (mpmath.log(2) if activation.shifted else 0)
             return s / k, logistic(k * v)
-    raise ValueError(problem.activation)
+    raise ValueError(activation.name)
 
 
 def _weights(scheme: str) -> tuple:
@@ -130,7 +131,7 @@ def value_and_gradient(problem: Problem, u, with_gradient: bool = True):
             slope, moved = None, x
             for s in range(S):
                 point = x if slope is None else x + mpf(nodes[s]) * h * slope
-                pairs = [sigma(problem, v) for v in A[k].dot(point) + b[k]]
+                pairs = [sigma(problem.sigma, v) for v in A[k].dot(point) + b[k]]
                 value = np.array([p[0] for p in pairs], dtype=object)
                 d = np.array([p[1] for p in pairs], dtype=object)
                 slope = value if W is None else W[k].dot(value)

@@ -7,6 +7,7 @@ Numbers of the file are taken as they are stored; 1 - p_d is exact.  Call inside
 from __future__ import annotations
 
 import mpmath
+import oracle_digits
 
 from ocp.controls import Controls, ends
 from ocp.problem import Problem
@@ -23,24 +24,6 @@ TABLES = {
 def fraction(text: str):
     over, _, under = text.partition("/")
     return mp(over) / mp(under or 1)
-
-
-def activation(problem: Problem):
-    """sigma as the statement defines it."""
-    k = mp(problem.sigma.sharpness)
-    plain = {
-        "tanh": mpmath.tanh,
-        "softsign": lambda v: v / (1 + abs(v)),
-        "identity": lambda v: v,
-        "relu": lambda v: max(v, mp(0)),
-        "leaky_relu": lambda v: v if v > 0 else mp("0.01") * v,
-        "gelu": lambda v: v * mpmath.erfc(-v / mpmath.sqrt(2)) / 2,
-        "silu": lambda v: v / (1 + mpmath.exp(-v)),
-        "sigmoid": lambda v: 1 / (1 + mpmath.exp(-v)),
-        "softplus": lambda v: mpmath.log1p(mpmath.exp(k * v)) / k,
-    }[problem.activation]
-    at_zero = plain(mp(0)) if problem.sigma.shifted else mp(0)
-    return lambda v: plain(v) - at_zero
 
 
 def matrix(values) -> list:
@@ -65,7 +48,8 @@ class Network:
         self.problem = problem
         E, e, C, c = ends(problem, u)
         E, C, e, c = matrix(E), matrix(C), vector(e), vector(c)
-        sigma, h = activation(problem), mp(problem.h)
+        sigma = lambda v: oracle_digits.sigma(problem.sigma, v)[0]  # noqa: E731
+        h = mp(problem.h)
         nodes, self.weights = (list(map(fraction, part)) for part in TABLES[problem.scheme])
         depth, zero = problem.depth, [mp(0)] * problem.width
         self.stages = [[[] for _ in nodes] for _ in range(depth)]
