@@ -45,7 +45,7 @@ def stub(monkeypatch, **changes):
     monkeypatch.setattr(diagnosis, "depth_used", lambda subject: used)
     if keys:
         subject.content = dataclasses.replace(content, problem=problem.with_(**keys))
-    return [line.name.removeprefix("diagnosis.") for line in diagnosis._balance(subject)]
+    return [line.name.removeprefix("diagnosis.") for line in diagnosis.balance(subject)]
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,8 @@ def test_the_band_is_relative_to_the_largest_eigenvalue(size):
 def test_single_precision_moves_the_gradient_by_the_hessian_times_half_a_unit():
     problem, u = solved()
     subject = TrainingSubject(TrainingFile(problem=problem, controls=u, float32=("A", "b")))
-    (line,) = statement._precision(subject)
+    lines = statement.check_statement(subject)
+    (line,) = (line for line in lines if line.name == "statement.precision")
     half_ulp = 0.5 * np.spacing(np.abs(flatten(u)).astype(np.float32)).astype(float)
     most = (np.abs(subject.hessian.H) @ half_ulp).max()
     assert 0.05 * most < line.measured <= 1.001 * most

@@ -92,7 +92,7 @@ def test_samples_with_a_margin_never_flip_and_flips_are_counted():
     z = subject.survey.final_logits
     for k in range(6):
         after = layers.logits_at(subject, k)
-        lines = {e.name: e for e in depth._predictions(subject, k)}
+        lines = {e.name: e for e in depth.predictions(subject, k)}
         flipped = (z.argmax(axis=1) != after.argmax(axis=1)).sum()
         assert lines["depth.flips"].measured == flipped
         assert lines["depth.flips"].verdict in (Verdict.PROVED, Verdict.VACUOUS)

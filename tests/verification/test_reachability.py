@@ -117,7 +117,7 @@ def test_too_few_unknowns_are_deepened_and_said():
 
 def test_more_equations_than_unknowns_are_never_certified(monkeypatch):
     # E' cannot be onto; however small the residual, nothing is proved
-    monkeypatch.setattr(reachability, "_enough_layers", lambda problem, u, equations: (problem, u))
+    monkeypatch.setattr(reachability, "MAX_UNKNOWNS", 24)  # no layers are appended
     problem = separable(40, depth=2)
     found = reach(problem, start_of(problem))
     assert not found.certified and "80 unknowns" not in found.reason
@@ -160,15 +160,15 @@ def test_a_wrong_jacobian_makes_no_proof(monkeypatch):
     monkeypatch.setattr(reachability, "equations_and_jacobian", wrong)
     subject = {"depth": 6, "equations": 6, "unknowns": 72, "residual": residual, "cost": 1.0}
     subject |= {"contraction": math.nan, "controls": u}
-    assert not reachability._prove(problem, start, u, subject).certified
+    assert not reachability.prove(problem, start, u, subject).certified
     # nor does a point that does not steer: the residual is not within any box
     monkeypatch.setattr(reachability, "equations_and_jacobian", true)
     away = u + 0.3 * np.random.default_rng(0).standard_normal(len(u))
-    found = reachability._prove(problem, start, away, subject)
+    found = reachability.prove(problem, start, away, subject)
     if found.certified:  # polishing may walk back to a steering control; it must then be one
         assert found.cost < math.inf
     monkeypatch.setattr(balls, "mid", lambda x: balls.zeros(*x.shape) if x.ndim == 2 else x)
-    assert not reachability._prove(problem, start, away, subject).certified
+    assert not reachability.prove(problem, start, away, subject).certified
 
 
 def test_the_lines_of_a_reachable_file():
@@ -189,9 +189,8 @@ def test_the_lines_of_a_reachable_file():
     assert 0 <= depth.measured <= problem.depth
 
 
-def test_the_file_that_does_not_steer_gets_the_weaker_bound(monkeypatch):
+def test_the_file_that_does_not_steer_gets_the_weaker_bound():
     problem, u = solved()
-    monkeypatch.setattr(reachability, "ARRIVED", 0.0)
     steering, depth = check_reachability(TrainingSubject(TrainingFile(problem=problem, controls=u)))
     assert steering.verdict is report.Verdict.OBSERVED and "weaker bound" in steering.message
     assert depth.verdict is report.Verdict.NOT_CHECKED

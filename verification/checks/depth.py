@@ -48,7 +48,7 @@ def check_depth(subject: TrainingSubject) -> list[Entry]:
         effects["idled"] = not_applicable("depth.idled", "u = 0 moves the states")
     if k < 1:
         effects["cropped"] = not_applicable("depth.cropped", "a network needs one layer")
-    return [*lines, effects["idled"], effects["cropped"], *_predictions(subject, k)]
+    return [*lines, effects["idled"], effects["cropped"], *predictions(subject, k)]
 
 
 def check_depth_of_trace(subject: TraceSubject) -> list[Entry]:
@@ -129,7 +129,7 @@ def _effects_in_floats(subject: TrainingSubject, k: int) -> dict[str, Entry]:
     }
 
 
-def _predictions(subject: TrainingSubject, k: int) -> list[Entry]:
+def predictions(subject: TrainingSubject, k: int) -> list[Entry]:
     """Change of logits, flips, and samples that cannot have flipped by their margins."""
     z, after = subject.survey.final_logits, layers.logits_at(subject, k)
     change = np.abs(after - z).max(axis=1)

@@ -158,10 +158,10 @@ def reach(
         reason = f"residual {residual:.2g}; a proof needs python-flint: {balls.INSTALL}"
         return Reachability(certified=False, reason=reason, **found)
     progress("reachability: Krawczyk's test")
-    return _prove(deeper, start, u, found)
+    return prove(deeper, start, u, found)
 
 
-def _prove(problem: Problem, controls: Controls, u: np.ndarray, found: dict) -> Reachability:
+def prove(problem: Problem, controls: Controls, u: np.ndarray, found: dict) -> Reachability:
     """Krawczyk's test around u after polishing it in ball arithmetic."""
     from ..balls.activations import ContainsKink
     from ..balls.hessian import final_jacobian
