@@ -8,7 +8,8 @@ from small_minima import solved
 
 from ocp.files import TrainingFile
 from verification import api
-from verification.checks import diagnosis
+from verification.checks.diagnosis import check_diagnosis
+from verification.evaluation.layers import depth_used, entry_layer
 from verification.evaluation.subject import TrainingSubject
 
 
@@ -29,23 +30,27 @@ def test_a_minimum_that_leaves_samples_wrong_with_layers_left_over():
     assert "settled_unfitted" not in signatures(problem, moved)
 
 
-def stub(monkeypatch, **changes):
-    """The small minimum that is settled and half wrong, with something else."""
+def named(*, entry=1, used=3, wrong=6, gradient=0.0, **changes):
+    """What is said of the small minimum whose costs settle at a layer, some layers being used."""
     problem, controls = solved(depth=8, r=0.3)
     content = TrainingFile(problem=problem, controls=controls, origin={})
     subject = TrainingSubject(content)
-    keys = {"entry": 1, "used": 3, "wrong": 6, "gradient": 0.0} | changes
-    right = np.arange(12) >= keys.pop("wrong")
+    found, k, h = subject.survey, np.arange(9), problem.h
+    cost = subject.minimisers.least + (k < entry)
+    # idling from layer k changes J by nothing, but before layer `used` by ten times J
+    later = (h * (8 - k) + problem.gamma) * cost - problem.gamma * cost[-1]
+    later += 10 * found.objective * (k < used)
     subject.__dict__["survey"] = dataclasses.replace(
-        subject.survey, right=np.tile(right, (9, 1)), data_cost=1e-3 * subject.survey.data_cost
+        found,
+        right=np.tile(np.arange(12) >= wrong, (9, 1)),
+        data_cost=cost,
+        layer_cost=-np.diff(later) / h,
+        logits=np.tile(found.final_logits, (9, 1, 1)),
     )
-    subject.__dict__["grad_inf_norm"] = keys.pop("gradient")
-    entry, used = keys.pop("entry"), keys.pop("used")
-    monkeypatch.setattr(diagnosis, "entry_layer", lambda subject: entry)
-    monkeypatch.setattr(diagnosis, "depth_used", lambda subject: used)
-    if keys:
-        subject.content = dataclasses.replace(content, problem=problem.with_(**keys))
-    return [line.name.removeprefix("diagnosis.") for line in diagnosis.balance(subject)]
+    subject.__dict__["grad_inf_norm"] = gradient
+    assert (entry_layer(subject), depth_used(subject)) == (entry, used)
+    subject.content = dataclasses.replace(content, problem=problem.with_(**changes))
+    return [line.name.removeprefix("diagnosis.") for line in check_diagnosis(subject)]
 
 
 @pytest.mark.parametrize(
@@ -64,8 +69,8 @@ def stub(monkeypatch, **changes):
         ({"gradient": float("nan")}, False),
     ],
 )
-def test_each_condition_decides(changes, said, monkeypatch):
-    assert ("settled_unfitted" in stub(monkeypatch, **changes)) is said
+def test_each_condition_decides(changes, said):
+    assert ("settled_unfitted" in named(**changes)) is said
 
 
 def test_a_larger_p_d_is_advised_only_where_it_is_small():

@@ -27,7 +27,7 @@ def check_diagnosis(subject: TrainingSubject) -> list[Entry]:
         line
         for signature in (
             _soft_target,
-            balance,
+            _balance,
             _trapped,
             _convergence,
             _sensitivities,
@@ -63,8 +63,7 @@ def _soft_target(subject: TrainingSubject) -> list[Entry]:
     return []
 
 
-def balance(subject: TrainingSubject) -> list[Entry]:
-    """Weights of the costs that leave the samples wrong, unbounded controls or a leaving arc."""
+def _balance(subject: TrainingSubject) -> list[Entry]:
     problem, found = subject.problem, subject.survey
     decay = problem.h * float(states.regularisation(problem, subject.controls).sum())
     data = found.objective - decay - states.ends_cost(problem, subject.controls)
