@@ -77,7 +77,7 @@ class Activation:
     def kink(self) -> int:
         """The order, 1 or 2, of the first derivative that jumps at 0; 0: none does.
 
-        With 1, minima generically lie on the jump (problem.md, "Kinks").
+        With 1, minima generically lie on the jump.
         """
         return self._row.kink
 

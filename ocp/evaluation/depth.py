@@ -18,7 +18,8 @@ from ..controls import Controls, ends
 from ..problem import Problem
 from .rollout import data_cost, layer_costs, logits, objective, rollout
 
-TOLERANCE = 1e-2
+#: tau of "depth used": idling the later layers may change J by this share
+TAU = 1e-2
 #: a layer idles if its control norm is below this share of the largest
 IDLE_SHARE = 1e-2
 
@@ -80,7 +81,7 @@ def cropped_objective(problem: Problem, controls: Controls, k: int) -> float:
     return float(objective(problem.with_(depth=k), controls.layers(0, k)))
 
 
-def depth_used(problem: Problem, controls: Controls, tolerance: float = TOLERANCE) -> int:
+def depth_used(problem: Problem, controls: Controls, tolerance: float = TAU) -> int:
     """Return the smallest k at which idling changes J by at most tolerance * J and flips nothing.
 
     A flip is a change of the predicted class or of whether the prediction is right (a tie is not).

@@ -180,7 +180,7 @@ def degenerate(index: int, eigenvalue: float) -> tuple[Problem, np.ndarray] | No
     if found is None or symmetric(found[0]) or not found[0].sigma.zero_at_zero:
         return None
     problem, u = found
-    if problem.activation in ("relu", "leaky_relu", "softsign"):
+    if not problem.sigma.smooth:
         return None
     points: dict[float, np.ndarray] = {problem.r: u}
 

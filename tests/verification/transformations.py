@@ -195,13 +195,13 @@ def shuffled_layers(content: TrainingFile, rng: np.random.Generator):
 def inserted_kink(content: TrainingFile, rng: np.random.Generator):
     """A row of zeros: pre-activations at exactly 0."""
     problem, u = content.problem, content.controls
-    if problem.activation not in ("relu", "leaky_relu", "softsign"):
+    if problem.sigma.smooth:
         return None
     k, j = rng.integers(problem.depth), rng.integers(problem.width)
     A, b = u.A.copy(), u.b.copy()
     A[k, j], b[k, j] = 0.0, 0.0
     changed = dataclasses.replace(content, controls=dataclasses.replace(u, A=A, b=b))
-    sharp = problem.activation != "softsign"
+    sharp = problem.sigma.kink == 1
     lines = STATIONARY if sharp or _gradient(changed) > 1.1 * TOLERANCE else STATIONARY[1:]
     return changed, lines
 

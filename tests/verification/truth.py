@@ -72,7 +72,7 @@ def truths(content: TrainingFile, facts: Facts) -> dict[str, Truth | None]:
         **_geometry(problem, u),
     }
     kinked = on_kinks(problem, u)
-    sharp = kinked and problem.activation != "softsign"
+    sharp = kinked and problem.sigma.kink == 1
     gradient = within(norm, TOLERANCE)
     if sharp:
         gradient = Truth.OPEN if facts.known_minimum else Truth.WRONG
@@ -97,7 +97,7 @@ def truths(content: TrainingFile, facts: Facts) -> dict[str, Truth | None]:
 
 
 def on_kinks(problem: Problem, u: np.ndarray) -> bool:
-    if problem.activation not in ("relu", "leaky_relu", "softsign"):
+    if problem.sigma.smooth:
         return False
     v = np.abs(oracle.preactivations(problem, u))
     return bool(v.min() <= 1e-9 * (1 + v.max()))

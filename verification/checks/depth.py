@@ -39,7 +39,7 @@ def check_depth(subject: TrainingSubject) -> list[Entry]:
             bound=float(N),
             where=f"layer {k}",
             message=f"idling from layer {k} of {N} changes J by at most"
-            f" {layers.TOLERANCE:.0%} and flips nothing; the entry layer is {entry_layer(subject)}",
+            f" {layers.TAU:.0%} and flips nothing; the entry layer is {entry_layer(subject)}",
         )
     ]
     found = subject.enclosures

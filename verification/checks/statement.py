@@ -1,4 +1,4 @@
-"""Statement: what the file says of itself against recomputation (problem.md, section 2)."""
+"""Statement: what the file says of itself against recomputation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The judge's own depth used, entry layer, idling and cropping (problem.md, words used)."""
+"""The judge's own depth used, entry layer, idling and cropping."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from ocp.problem import SCHEMES, Problem
 from . import states
 from .subject import Subject, TrainingSubject
 
-TOLERANCE = 1e-2
+#: tau of "depth used": idling the later layers may change J by this share
+TAU = 1e-2
 
 
 def entry_layer(subject: Subject) -> int:
@@ -91,7 +92,7 @@ def flips(z: np.ndarray, other: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return moved | (loss.is_right(z, labels) != loss.is_right(other, labels))
 
 
-def depth_used(subject: TrainingSubject, tolerance: float = TOLERANCE) -> int:
+def depth_used(subject: TrainingSubject, tolerance: float = TAU) -> int:
     """Smallest k at which idling changes J by at most tolerance * J and flips nothing.
 
     Idling keeps x_k, so the logits are those at layer k; where u = 0 moves the states, J and the
