@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import NoReturn
 
-from ocp import exits
+from ocp import data_options, exits
 
 _PROBLEM = {  # the keys of the statement that the command line sets, with its defaults
     "depth": (int, 20, "N, number of layers"),
@@ -62,14 +62,14 @@ def parser() -> argparse.ArgumentParser:
     c = commands.add_parser("train", help="train a network on the statement's objective")
     c.add_argument(
         "dataset",
-        help="a name, a folder of IDX files, an .npz or .csv file; or a problem: .toml, .json, or a"
-        " training file, whose statement the flags below then change",
+        help="a name, a folder of IDX files, a table (CSV, Parquet, ARFF) or arrays (NPZ); or a"
+        " problem: .toml, .json, or a training file, whose statement the flags below then change",
     )
     c.add_argument("--data-dir", help="folder with the files of mnist or fashion")
     c.add_argument("--output", required=True, help="folder for state, training file and log")
     c.add_argument("--resume", action="store_true", help="continue the training in --output")
     c.add_argument("--split", type=int, help="train on the first SPLIT samples, hold out the rest")
-    c.add_argument("--lift", default="auto", help="padding, gaussian, principal or auto")
+    c.add_argument("--lift", default="auto", help="zeros, gaussian, principal or auto")
     c.add_argument(
         "--trained", default="auto", help="e.g. layers,lift,readout; auto: all if lifted"
     )
@@ -84,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
         # a flag of the statement that is not given leaves a problem file's value as it is
         given = None if name in _PROBLEM else default
         c.add_argument(flag, type=kind, default=given, help=shown)
+    data_options.add_arguments(c)
 
     c = commands.add_parser("eval", help="show a training file layer by layer")
     _file(c)

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -13,8 +14,9 @@ from types import FrameType
 import torch
 from rich.console import Console
 
-from ocp import description, exits, files
+from ocp import data_options, description, exits, files
 from ocp.atomic import check_writable, write_atomically
+from ocp.data_options import DataOptions
 from ocp.files import TrainingFile
 from ocp.problem import Problem
 from ocp.validation import integer
@@ -51,7 +53,7 @@ def train(args: argparse.Namespace, defaults: dict, option_keys: tuple[str, ...]
     _check_folder(args.output, args.dataset)
     if integer("--threads", args.threads, 0):
         torch.set_num_threads(args.threads)
-    problem, file_options = _problem(args, defaults)
+    problem, file_options, says = _problem(args, defaults)
     given = {name: getattr(args, name) for name in option_keys}
     if args.batch_size is None:
         given["batch_size"] = _batch_size(problem.n_samples)
@@ -60,6 +62,8 @@ def train(args: argparse.Namespace, defaults: dict, option_keys: tuple[str, ...]
     group = distributed.Processes.join(available_device(options.device))
     network = start_network(problem, options)
     console = Console(soft_wrap=True)
+    if says and group.first:
+        console.print(f"read {says}", highlight=False, markup=False)
     lines = TrainingLines(console, quiet=not group.first)
     stop = _stop_on_interrupt()
     try:
@@ -125,28 +129,43 @@ def export(args: argparse.Namespace) -> int:
 # --- train ------------------------------------------------------------------------------------
 
 
-def _problem(args: argparse.Namespace, defaults: dict) -> tuple[Problem, dict]:
-    """Return the problem, and what the training file is to hold beside it."""
+def _problem(args: argparse.Namespace, defaults: dict) -> tuple[Problem, dict, str]:
+    """Return the problem, what the training file is to hold beside it, and what was read."""
     given = {name: getattr(args, name) for name in defaults if getattr(args, name) is not None}
+    told = data_options.given(args)
     path = Path(args.dataset)
+    test, reference, says = None, None, ""
     if path.suffix in (".toml", ".json", ".safetensors") and path.exists():
-        test, reference = None, None
         if path.suffix == ".safetensors":
+            data_options.refuse(told, "a training file holds its samples")
             content = files.load(path)
             problem, test, reference = content.problem, _held_out(content), content.data
         else:
-            problem = description.load(path)
+            described = description.read(path, told)
+            problem, says = described.problem, described.dataset.says
+            test = described.dataset.test
+            _caution(described.dataset.cautions)
         problem = problem.with_(**given) if given else problem
     else:
-        dataset = data.load(args.dataset, args.data_dir)
+        dataset = data.load(args.dataset, args.data_dir, DataOptions.of(told, "the options"))
+        _caution(dataset.cautions)
         if args.split is not None:
             dataset = dataset.tuning_split(args.split)
         trained = None if args.trained == "auto" else tuple(args.trained.split(","))
         problem = problem_of(
             dataset, lift=args.lift, trained=trained, seed=args.seed, **defaults | given
         )
-        test, reference = dataset.test, None if args.embed else dataset.reference()
-    return problem, {"test": None if args.no_held_out else test, "reference": reference}
+        test, reference, says = (
+            dataset.test, None if args.embed else dataset.reference(), dataset.says
+        )  # fmt: skip
+    _caution(problem.cautions())
+    test = None if args.no_held_out else test
+    return problem, {"test": test, "reference": reference}, says
+
+
+def _caution(sentences: tuple[str, ...]) -> None:
+    for sentence in sentences:
+        print(f"warning: {sentence}", file=sys.stderr)
 
 
 def _stop_on_interrupt() -> Callable[[], bool]:

@@ -6,14 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from ocp.lift import LIFTS, MOST_SAMPLES
+from ocp.lift import lift as initial_lift
 from ocp.problem import TRAINABLE, Problem
-from ocp.validation import integer, one_of
-
-from .data import Dataset
-
-LIFTS = ("padding", "gaussian", "principal")
-#: principal axes are those of so many samples
-_MOST_SAMPLES = 10_000
+from ocp.samples import Dataset
+from ocp.validation import one_of
 
 
 def problem_of(
@@ -27,9 +24,9 @@ def problem_of(
 ) -> Problem:
     """Return the problem of a data set, with ends that fit it.
 
-    lift : "padding", "gaussian" or "principal"; auto: padding where the width takes numbers as they
+    lift : "zeros", "gaussian" or "principal"; auto: zeros where the width takes numbers as they
         are, else gaussian
-    trained : parts; None: the layers, and both ends unless the inputs are padded
+    trained : parts; None: the layers, and both ends unless the inputs are padded with zeros
     seed : of the ends
     statement : other keys of `ocp.problem.Problem`: depth, h, p_d, r, ...
 
@@ -37,24 +34,18 @@ def problem_of(
     ------
     ValueError : unknown lift, or what the statement refuses
     """
-    if lift == "auto":
-        fits = width >= dataset.inputs.shape[1] and dataset.scale is None
-        lift = "padding" if fits else "gaussian"
+    n_in = dataset.inputs.shape[1]
+    fits = width >= n_in and dataset.scale is None
+    kind = one_of("lift", ("zeros" if fits else "gaussian") if lift == "auto" else lift, LIFTS)
     if trained is None:
-        trained = ("layers",) if lift == "padding" else TRAINABLE
-    # all samples as float64 could fill the memory
-    values = dataset.inputs[:_MOST_SAMPLES]
-    if dataset.scale is not None:
-        values = values * dataset.scale + (dataset.shift or 0.0)
-    E, e = initial_lift(lift, width, values, seed)
+        trained = ("layers",) if kind == "zeros" else TRAINABLE
     C, c = initial_readout(dataset.n_classes, width, seed) if "readout" in trained else (None, None)
-    return Problem(
-        **dataset.statement(),
+    return dataset.problem(
         **statement,
         width=width,
+        lift=None if kind == "zeros" else kind,
+        seed=seed,
         trained=trained,
-        lift_weight=E,
-        lift_bias=e,
         readout_weight=C,
         readout_bias=c,
     )
@@ -64,39 +55,13 @@ def at_depth(problem: Problem, depth: int, lift: str = "gaussian") -> Problem:
     """Return the same problem at another depth, with trained ends back at a start of their own."""
     changes: dict[str, Any] = {"depth": depth}
     if "lift" in problem.trained:
-        E, e = initial_lift(lift, problem.width, problem.input_rows(slice(_MOST_SAMPLES)))
+        values = problem.input_rows(slice(MOST_SAMPLES))
+        E, e = initial_lift(lift, problem.width, values)
         changes |= {"lift_weight": E, "lift_bias": e}
     if "readout" in problem.trained:
         C, c = initial_readout(problem.n_classes, problem.width)
         changes |= {"readout_weight": C, "readout_bias": c}
     return problem.with_(**changes)
-
-
-def initial_lift(
-    kind: str, width: int, inputs: np.ndarray, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
-    """Return E (width, n_in) and e (width,).
-
-    padding : None, None: the statement's default, for width >= n_in
-    gaussian : entries of variance 1/n_in, so that |E s| / sqrt(width) is the rms of the inputs
-    principal : the leading principal axes of the inputs, centred and of unit variance on average
-
-    inputs : (n, n_in) as numbers, only used by "principal"
-    """
-    n_in = inputs.shape[1]
-    integer("width", width, 1)
-    one_of("lift", kind, LIFTS)
-    if kind == "padding":
-        return None, None
-    rng = np.random.default_rng([seed, 1])  # not the stream of the layers' start
-    if kind == "gaussian":
-        return rng.standard_normal((width, n_in)) / np.sqrt(n_in), np.zeros(width)
-    mean = inputs.mean(axis=0)
-    variances, axes = np.linalg.eigh(np.cov(inputs.T))
-    kept = min(width, n_in)
-    E = np.zeros((width, n_in))
-    E[:kept] = axes[:, ::-1][:, :kept].T / np.sqrt(variances[-kept:].mean())
-    return E, -E @ mean
 
 
 def initial_readout(n_classes: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from .continuation.multistart import multistart
     from .continuation.smoothing import smoothed_relu
     from .controls import Controls, flatten, near_zero, random_start, unflatten
+    from .data_files import read as read_data
     from .description import load as load_problem
     from .evaluation.assembly import assembled_hessian as reduced_hessian
     from .evaluation.depth import depth_used, entry_layer, idle_from, layer_table
     from .evaluation.rollout import logits, objective, rollout
     from .files import TrainingFile, load, save
     from .problem import Problem
+    from .samples import Dataset
     from .solvers import NAMES as SOLVERS
     from .solvers import by_name as solver_by_name
     from .solvers.multiple_shooting import multiple_shooting, single_shooting
@@ -41,6 +43,8 @@ _HOME = {
     "Controls": ("controls", "Controls"),
     "datasets": ("datasets", ""),
     "load_problem": ("description", "load"),
+    "read_data": ("data_files", "read"),
+    "Dataset": ("samples", "Dataset"),
     "TrainingFile": ("files", "TrainingFile"),
     "load": ("files", "load"),
     "save": ("files", "save"),
@@ -83,6 +87,7 @@ _HOME = {
 __all__ = [
     "SOLVERS",
     "Controls",
+    "Dataset",
     "GainOptions",
     "GrowthOptions",
     "Problem",
@@ -114,6 +119,7 @@ __all__ = [
     "polish",
     "polished",
     "random_start",
+    "read_data",
     "reduced_hessian",
     "rollout",
     "save",

@@ -6,11 +6,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import exits
+from . import data_options, exits
 
 DESCRIPTION = """Solve small training problems exactly, as optimal control problems.
 
-PROBLEM is a .toml or .json description (see ocp/description.py); FILE is a training file
+PROBLEM is a .toml or .json description (see ocp/description.py), or a file of data (CSV, Parquet,
+ARFF, NPZ, a folder of IDX files) for the statement's defaults; FILE is a training file
 (.safetensors) with a problem, samples and controls.  Exit code 0: a strict local minimum was
 found; 1: something else was found and written, with its status; 2: unusable input, nothing was
 written; 130: interrupted, the best point so far was written.
@@ -41,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
         help="random starts solved at the first two depths; the best goes on (4)",
     )
     _solver_arguments(solve)
+    data_options.add_arguments(solve)
 
     polish = verbs.add_parser("polish", help="solve from FILE's controls, then Newton to rounding")
     polish.add_argument("source", type=Path, metavar="FILE")
@@ -69,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     many.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="folder; a rerun goes on there"
     )
+    data_options.add_arguments(many)
     return main
 
 

@@ -1,146 +1,344 @@
-"""The user's own samples: inputs and labels from CSV, NPZ or IDX files.  Never unpickles."""
+"""The one reader of people's data: tables, arrays, folders of images.  Never unpickles.
+
+CSV and its relatives        any separator, decimal mark, encoding, compression; header or none
+Parquet, ARFF                columns with names
+NPZ, a mapping               arrays under their usual names, a held-out part among them or not
+DataFrame, (X, y)            from Python
+a folder of IDX files        as MNIST's, EMNIST's and torchvision's lie there
+
+What is not clear is refused, with the option that says how it is meant; what was done is said in
+`Dataset.says`.
+"""
 
 from __future__ import annotations
 
-import gzip
+import dataclasses
 import hashlib
 import os
-import struct
-import zipfile
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-_IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+from . import columns, idx_files, text_tables
+from . import labels as labelling
+from .array_files import INPUT_KEYS, NPY, as_inputs, from_mapping, is_npz, npy, npz, short
+from .data_options import DataOptions
+from .idx_files import read_idx
+from .samples import Dataset
+from .table_layout import missing
+from .text_tables import Layout, Table
+
+#: how other formats begin, and the way out
+_FOREIGN = (
+    (b"\x89HDF", "an HDF5 file", "h5py reads it: save the arrays with numpy.savez"),
+    (b"\x80", "a pickle", "pickles are never read: save the arrays with numpy.savez"),
+    (b"MATLAB", "a MAT file", "scipy.io.loadmat reads it: save the arrays with numpy.savez"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel file", "save it as CSV"),
+    (b"SQLite format", "a database", "export the table as CSV"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstandard", "decompress it, or use gzip or xz"),
+    (b"7z\xbc\xaf", "a 7z archive", "unpack it, or use gzip, xz or zip"),
+    (b"Rar!", "a RAR archive", "unpack it, or use gzip, xz or zip"),
+)
 
 
-def read(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
-    """Return inputs (n_d, n_in) and labels (n_d,) of a labelled data file.
+def read(
+    source: object,
+    *,
+    options: DataOptions | None = None,
+    n_classes: int | None = None,
+    **given: Any,
+) -> Dataset:
+    """Return the samples of a file, a folder, a DataFrame, (inputs, labels) or a mapping of arrays.
 
-    NPZ : arrays "inputs" and "labels".  CSV : one sample a row, numbers separated by commas, the
-    label in the last column; a first line that is not numeric is taken as the header.
+    options, given : see `ocp.data_options.DataOptions`
+    n_classes : labels in 0..n_classes - 1 are then not mapped
+
+    Raises
+    ------
+    ValueError : one sentence with file, line and column, what was found, what was wanted and the
+        option that helps
+    OSError : the file cannot be read
     """
-    path = Path(path)
-    if path.suffix == ".npz":
-        arrays = _npz(path)
-        for name in ("inputs", "labels"):
-            if name not in arrays:
-                raise ValueError(f"{path} holds {sorted(arrays)}; wanted inputs and labels")
-        inputs = arrays["inputs"]
-        return inputs.reshape(len(inputs), -1) if inputs.ndim > 2 else inputs, arrays["labels"]
-    if path.suffix == ".csv":
-        table = _csv(path)
-        if table.shape[1] < 2:
-            raise ValueError(f"{path} has one column; wanted coordinates and a label in each row")
-        labels = table[:, -1]
-        whole = labels == np.rint(labels)
-        if not whole.all():
-            row = int(np.flatnonzero(~whole)[0])
-            raise ValueError(
-                f"{path}: the label of sample {row} is {labels[row]}; wanted an integer"
-            )
-        return table[:, :-1], labels.astype(np.int64)
-    raise ValueError(f"{path} has the suffix {path.suffix!r}; wanted .csv or .npz")
+    if given:
+        options = DataOptions.of(
+            {**({} if options is None else _asdict(options)), **given}, "the reader's options"
+        )
+    options = options or DataOptions()
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        try:
+            if path.is_dir():
+                _only_arrays(options)
+                return _idx_folder(path, options, n_classes)
+            return _file(path, options, n_classes)
+        except ValueError as error:
+            text = str(error)
+            shown = text if text.startswith(str(path)) else f"{path}: {text}"
+            raise ValueError(shown) from None
+    if isinstance(source, Mapping):
+        _only_arrays(options)
+        return from_mapping("the mapping", dict(source), options, n_classes)
+    if hasattr(source, "columns") and hasattr(source, "iloc"):
+        return _table("the DataFrame", _frame(source), options, n_classes)
+    if isinstance(source, (tuple, list)) and len(source) == 2:
+        _only_arrays(options)
+        return _pair(source[0], source[1], options, n_classes)
+    raise ValueError(
+        f"the data are {type(source).__name__}; wanted a path, a DataFrame, a pair (inputs, labels)"
+        " or a mapping of arrays"
+    )
+
+
+def _asdict(options: DataOptions) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in DataOptions.__dataclass_fields__}
 
 
 def read_inputs(path: str | os.PathLike) -> np.ndarray:
-    """Return the inputs alone, (rows, n_in), of an NPZ ("inputs"), NPY, CSV or IDX file."""
+    """Return the inputs alone, (rows, n_in), of an NPZ, NPY, CSV or IDX file."""
     path = Path(path)
-    if path.suffix == ".csv":
-        return read(path)[0]
-    if path.suffix == ".npz":
-        arrays = _npz(path)
-        if "inputs" not in arrays:
-            raise ValueError(f"{path} holds {sorted(arrays)}; wanted inputs")
-        array = arrays["inputs"]
-    elif path.suffix == ".npy":
-        array = _numpy_load(path)
-    else:
+    start = _start(path)
+    if start.startswith(NPY):
+        array = npy(path.read_bytes(), str(path))
+    elif idx_files.is_idx(start) or (
+        start[:2] == b"\x1f\x8b" and path.suffixes[-1:] == [".gz"] and (".csv" not in path.suffixes)
+    ):
         array = read_idx(path)
+    elif is_npz(path, start):
+        arrays = npz(path)
+        found = [name for name in arrays if name.lower() in INPUT_KEYS]
+        if len(found) != 1:
+            raise ValueError(f"{path} holds {sorted(arrays)}; wanted inputs")
+        array = arrays[found[0]]
+    else:
+        return read(path).inputs
+    if not array.ndim:
+        raise ValueError(f"{path} holds one number; wanted inputs, one row a sample")
     return array.reshape(len(array), -1)
-
-
-def read_idx(path: str | os.PathLike) -> np.ndarray:
-    """Return the array of an IDX file (the format of MNIST), gzipped or not."""
-    path = Path(path)
-    content = raw_bytes(path)
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _IDX_TYPES:
-        raise ValueError(f"{path} does not begin like an IDX file; wanted IDX, NPZ, NPY or CSV")
-    n_dimensions, dtype = content[3], np.dtype(_IDX_TYPES[content[2]])
-    start = 4 + 4 * n_dimensions
-    if len(content) < start:
-        raise ValueError(f"{path} ends within its header; wanted {start} bytes")
-    shape = struct.unpack(f">{n_dimensions}I", content[4:start])
-    wanted = start + dtype.itemsize * int(np.prod(shape, dtype=object))
-    if len(content) != wanted:
-        raise ValueError(f"{path} has {len(content)} bytes; wanted {wanted} for shape {shape}")
-    array = np.frombuffer(content, dtype, offset=start).reshape(shape)
-    return array.astype(dtype.newbyteorder("="))
-
-
-def raw_bytes(path: str | os.PathLike) -> bytes:
-    """Return the file's content, uncompressed if it is gzipped."""
-    content = Path(path).read_bytes()
-    if content[:2] != b"\x1f\x8b":
-        return content
-    try:
-        return gzip.decompress(content)
-    except (OSError, EOFError) as error:
-        raise ValueError(f"{path} is a broken gzip file: {error}") from None
 
 
 def sha256_of(path: str | os.PathLike) -> str:
     """Return the sha256 of the uncompressed content."""
-    return hashlib.sha256(raw_bytes(path)).hexdigest()
+    digest = hashlib.sha256()
+    for piece in idx_files.content_chunks(path):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
-def _numpy_load(path: Path) -> Any:
-    try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise _no_numpy_file(path, error) from None
+# --- files ------------------------------------------------------------------------------------
 
 
-def _no_numpy_file(path: Path, error: Exception) -> ValueError:
-    # NumPy's own ValueError advises to unpickle the file
-    damaged = isinstance(error, (EOFError, zipfile.BadZipFile))
-    reason = error if damaged else "wanted numbers alone; pickled objects are never read"
-    return ValueError(f"{path} is no plain NumPy file: {reason}")
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(512)
 
 
-def _npz(path: Path) -> dict[str, np.ndarray]:
-    archive = _numpy_load(path)
-    if isinstance(archive, np.ndarray):
-        raise ValueError(f"{path} is a single array; wanted an NPZ archive")
-    with archive:
-        try:
-            return {name: archive[name] for name in archive.files}
-        except (ValueError, zipfile.BadZipFile) as error:
-            raise _no_numpy_file(path, error) from None
+def _file(path: Path, options: DataOptions, n_classes: int | None) -> Dataset:
+    start = _start(path)
+    if start.startswith(NPY):
+        shape = npy(path.read_bytes(), str(path)).shape
+        raise ValueError(
+            f"{path} is a single array of shape {shape}, without labels; wanted inputs and labels:"
+            " numpy.savez('data.npz', inputs=..., labels=...)"
+        )
+    if idx_files.is_idx(start):
+        raise ValueError(f"{path} is one IDX file; wanted the folder with images and labels")
+    for magic, what, way in _FOREIGN:
+        if start.startswith(magic):
+            raise ValueError(f"{path} is {what}; {way}")
+    if is_npz(path, start):
+        _only_arrays(options)
+        return from_mapping(str(path), npz(path), options, n_classes)
+    if start.startswith(b"PAR1"):
+        return _table(str(path), _parquet(path), options, n_classes)
+    if _is_arff(path, start):
+        return _table(str(path), _arff(path), options, n_classes)
+    table = text_tables.read(path, Layout(**options.layout()))
+    return _table(str(path), table, options, n_classes)
 
 
-def _csv(path: Path) -> np.ndarray:
-    try:
-        lines = [line for line in path.read_text().splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text file ({error.reason}); wanted CSV") from None
-    if not lines:
-        raise ValueError(f"{path} is empty; wanted one sample a row")
-    try:
-        [float(cell) for cell in lines[0].split(",")]
-    except ValueError:
-        lines = lines[1:]
-    rows = []
-    for number, line in enumerate(lines):
-        try:
-            rows.append([float(cell) for cell in line.split(",")])
-        except ValueError:
-            raise ValueError(f"{path}: sample {number} is {line[:60]!r}; wanted numbers") from None
-        if len(rows[-1]) != len(rows[0]):
+def _only_arrays(options: DataOptions) -> None:
+    """Raise ValueError at an option that only a table has, and that would be ignored."""
+    for name in ("label", "separator", "decimal", "encoding", "header", "drop", "keep"):
+        if getattr(options, name) not in (None, ()):
             raise ValueError(
-                f"{path}: sample {number} has {len(rows[-1])} columns; wanted {len(rows[0])}"
+                f"{name} is {getattr(options, name)!r}, but the data are arrays, not a table;"
+                " wanted it left out"
             )
-    if not rows:
-        raise ValueError(f"{path} has a header and no sample; wanted one sample a row")
-    return np.array(rows)
+
+
+def _parquet(path: Path) -> Table:
+    import pandas
+
+    try:
+        frame = pandas.read_parquet(path)
+    except ImportError:
+        raise ValueError(
+            f"{path} is a Parquet file, which wants pyarrow: install the extra `parquet`, or save"
+            " the table as CSV"
+        ) from None
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # pyarrow's exceptions are of no common kind
+        raise ValueError(f"{path} is a damaged Parquet file ({short(error)})") from None
+    return _frame(frame)
+
+
+def _is_arff(path: Path, start: bytes) -> bool:
+    text = start.decode("latin-1").lower()
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("%")]
+    relation = bool(lines) and lines[0].startswith("@relation")
+    return relation or path.suffix.lower() == ".arff"
+
+
+def _arff(path: Path) -> Table:
+    from scipy.io import arff
+
+    try:
+        with path.open(encoding="utf-8") as file:
+            records, meta = arff.loadarff(file)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not written in utf-8 ({error.reason})") from None
+    except (arff.ArffError, NotImplementedError, ValueError, StopIteration, IndexError, KeyError,
+            AttributeError, TypeError, OverflowError) as error:  # fmt: skip
+        raise ValueError(
+            f"{path} is no ARFF file of numbers and nominal attributes ({short(error)}); save it"
+            " as CSV"
+        ) from None
+    found = []
+    for name in meta.names():
+        column = np.atleast_1d(records[name])
+        if column.dtype.kind == "S":
+            cells = np.array([cell.decode() for cell in column], dtype=object)
+            holes = [missing(cell) for cell in cells]
+            cells[np.array(holes)] = None
+            column = _as_numbers(cells)
+        found.append(column)
+    return Table(
+        names=tuple(meta.names()), columns=found, line=lambda row: f"sample {row + 1} after @data"
+    )
+
+
+def _as_numbers(cells: np.ndarray) -> np.ndarray:
+    """Integers as int64 if all cells are such; else as they are."""
+    if all(cell is not None and re.fullmatch(r"[+-]?\d{1,18}", cell) for cell in cells):
+        return np.array([int(cell) for cell in cells])
+    return cells
+
+
+# --- tables and arrays ------------------------------------------------------------------------
+
+
+def _frame(frame: Any) -> Table:
+    """A pandas DataFrame as a table; its index is not a column."""
+    if not len(frame) or not len(frame.columns):
+        raise ValueError(f"the table has shape {frame.shape}; wanted samples")
+    found = []
+    for j in range(frame.shape[1]):
+        series = frame.iloc[:, j]
+        kind = getattr(series.dtype, "kind", "O")
+        if kind in "mMcV":
+            raise ValueError(
+                f"column {str(frame.columns[j])!r} is {series.dtype}; wanted numbers, or text for"
+                " the label (drop leaves it out)"
+            )
+        if kind in "iufb" and not series.isna().any():
+            array = series.to_numpy(
+                {"i": "int64", "u": "float64", "f": "float64", "b": "bool"}[kind]
+            )
+        elif kind in "iuf":
+            array = series.to_numpy("float64", na_value=np.nan)
+        else:
+            holes = series.isna().to_numpy()
+            cells = np.asarray(series.astype(object), dtype=object)
+            if all(isinstance(cell, (bool, np.bool_)) for cell in cells):
+                array = cells.astype(bool)
+            else:
+                array = np.array([str(cell).strip() for cell in cells], dtype=object)
+                array[holes] = None
+        found.append(array)
+    return Table(
+        names=tuple(str(name) for name in frame.columns),
+        columns=found,
+        line=lambda row: f"row {row}",
+    )
+
+
+def _table(name: str, table: Table, options: DataOptions, n_classes: int | None) -> Dataset:
+    roles = columns.apart(
+        table,
+        label=options.label,
+        drop=options.drop,
+        keep=options.keep,
+        drop_missing=options.drop_missing,
+        n_classes=n_classes,
+    )
+    found = labelling.classes(roles.labels, None, n_classes)
+    return Dataset(
+        name=name,
+        inputs=roles.inputs,
+        labels=found.labels,
+        n_classes=found.n_classes,
+        classes=found.names if found.mapped else None,
+        columns=roles.columns,
+        label_column=roles.label_column,
+        standardise=options.standardise,
+        said=(*table.said, *roles.said),
+        cautions=roles.cautions,
+    )
+
+
+def _pair(X: object, y: object, options: DataOptions, n_classes: int | None) -> Dataset:
+    names = None
+    if hasattr(X, "columns") and hasattr(X, "iloc"):
+        table = _frame(X)
+        names = table.names
+        for j, column in enumerate(table.columns):
+            if column.dtype == object:
+                raise ValueError(f"{table.shown(j)} of the inputs is text; wanted numbers")
+        X = np.column_stack([column.astype(np.float64) for column in table.columns])
+    dataset = from_mapping("the pair", {"inputs": X, "labels": y}, options, n_classes)
+    if names is None:
+        return dataset
+    return dataclasses.replace(dataset, columns=names)
+
+
+def _idx_folder(folder: Path, options: DataOptions, n_classes: int | None) -> Dataset:
+    return idx_dataset(folder.name, idx_files.four_files(folder), options, n_classes)
+
+
+def idx_dataset(
+    name: str,
+    paths: tuple[Path, Path, Path, Path],
+    options: DataOptions | None = None,
+    n_classes: int | None = None,
+) -> Dataset:
+    """Return the data set of four IDX files: training images and labels, test images and labels."""
+    x, y, tx, ty = map(read_idx, paths)
+    for what, images, labels in (("training", x, y), ("test", tx, ty)):
+        if images.ndim < 2 or labels.shape != (len(images),):
+            raise ValueError(
+                f"{paths[0].parent}: {what} images and labels have shapes {images.shape} and"
+                f" {labels.shape}; wanted (n, ...) and (n,)"
+            )
+    if not y.size or not ty.size:
+        raise ValueError(f"{paths[0].parent}: there are no labels; wanted samples in both parts")
+    bytes_ = x.dtype == np.uint8
+    if bytes_ != (tx.dtype == np.uint8):
+        raise ValueError(f"{paths[2]} holds {tx.dtype} beside {x.dtype}; wanted one type")
+    found = labelling.classes(labelling.column(y), labelling.column(ty), n_classes)
+    return Dataset(
+        name=name,
+        inputs=as_inputs(x, "the images"),
+        labels=found.labels,
+        test_inputs=as_inputs(tx, "the test images"),
+        test_labels=found.test_labels,
+        n_classes=found.n_classes,
+        scale=1 / 255 if bytes_ else None,
+        shift=0.0 if bytes_ else None,
+        classes=found.names if found.mapped else None,
+        standardise=bool(options and options.standardise),
+        inputs_file=paths[0],
+    )

@@ -1,22 +1,28 @@
 """A `Problem` as JSON or TOML: the statement's keys, and the data beside them.
 
+lift = "principal"              or "gaussian" or "zeros" (also a key of [problem])
 [problem]                       any key of the statement; the others have their defaults
 depth = 20
 p_d = 0.9
 [data]                          one of three
 name = "spirals"                a generator of ocp.datasets, other keys are its arguments
-file = "points.csv"             CSV, NPZ or NPY beside the description (ocp.data_files)
-inputs = [[0.1, 0.2], ...]      inline, with labels = [0, ...]
-[lift]                          optional: weight, bias
+file = "points.csv"             a file or folder beside the description (ocp.data_files); the keys
+label = "species"                 of ocp.data_options say how it is read
+inputs = [[0.1, 0.2], ...]      inline, with labels = [0, ...]; classes and columns name them
+standardise = true              with each of the three
+[lift]                          optional, instead of the word: weight, bias
 [readout]                       optional: weight, bias
 """
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import os
 import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +31,11 @@ import tomli_w
 
 from . import data_files, datasets
 from .atomic import write_atomically
+from .data_options import DataOptions, refuse
 from .problem import Problem
+from .samples import WIDTH, Dataset
+from .validation import classes, integer, number
+from .validation import names as validation_names
 
 FORMAT = 1
 REQUIRED = (
@@ -35,6 +45,18 @@ REQUIRED = (
 OPTIONAL = ("trained", "r_ends", "sharpness", "input_scale", "input_shift")
 DEFAULTS = {"trained": ["layers"], "r_ends": 0.0, "sharpness": 1.0}
 _SECTIONS = ("problem", "data", "lift", "readout")
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Described:
+    """A problem, and the samples that it was made of with what was said of them.
+
+    files : what was read, and may not be written over by the same command
+    """
+
+    problem: Problem
+    dataset: Dataset
+    files: tuple[Path, ...] = ()
 
 
 def statement_of(problem: Problem) -> dict:
@@ -75,9 +97,14 @@ def describe(problem: Problem) -> dict:
     """Return the complete description, data and ends inline; `from_description` inverts it."""
     statement = statement_of(problem)
     del statement["format"]
+    data: dict[str, Any] = {"inputs": problem.inputs.tolist(), "labels": problem.labels.tolist()}
+    if problem.class_names is not None:
+        data["classes"] = list(problem.class_names)
+    if problem.column_names is not None:
+        data["columns"] = list(problem.column_names)
     return {
         "problem": statement,
-        "data": {"inputs": problem.inputs.tolist(), "labels": problem.labels.tolist()},
+        "data": data,
         **{
             end: {part: getattr(problem, f"{end}_{part}").tolist() for part in ("weight", "bias")}
             for end in ("lift", "readout")
@@ -85,45 +112,96 @@ def describe(problem: Problem) -> dict:
     }
 
 
-def from_description(description: dict, folder: Path = Path()) -> Problem:
-    """Return the problem of a description; `folder` is where relative data files are looked for."""
+def from_description(
+    description: dict, folder: Path = Path(), given: Mapping[str, Any] | None = None
+) -> Described:
+    """Return what a description describes.
+
+    folder : where relative data files are looked for
+    given : reader's options that replace those of [data]
+    """
     unknown = sorted(set(description) - set(_SECTIONS))
     if unknown:
         raise ValueError(f"unknown section {unknown[0]!r}; wanted {', '.join(_SECTIONS)}")
     for section, content in description.items():
-        if not isinstance(content, dict):
+        word = section == "lift" and isinstance(content, str)
+        if not isinstance(content, dict) and not word:
             raise ValueError(f"section {section!r} is {content!r}; wanted a table")
-    statement = _known_keys(description.get("problem", {}), "section 'problem'")
-    inputs, labels = _data(description.get("data", {"name": "spirals"}), folder)
+    statement = dict(description.get("problem", {}))
+    lift = statement.pop("lift", None)
+    if isinstance(description.get("lift"), str):
+        if lift is not None:
+            raise ValueError("lift is given twice; wanted it once")
+        lift = description["lift"]
+    if lift is not None and not isinstance(lift, str):
+        raise ValueError(f"lift is {lift!r}; wanted zeros, gaussian or principal")
+    statement = _known_keys(statement, "section 'problem'")
+    n_classes = statement.pop("n_classes", None)
+    if n_classes is not None:
+        n_classes = integer("n_classes", n_classes, 2)
+    section = description.get("data", {"name": "spirals"})
+    dataset, files = _data(section, folder, n_classes, dict(given or {}))
     if "input_scale" in statement or "input_shift" in statement:
-        inputs = _bytes(inputs)
-    if "n_classes" not in statement and len(labels):
-        statement["n_classes"] = max(2, int(labels.max()) + 1)
+        dataset = dataclasses.replace(
+            dataset,
+            inputs=_bytes(dataset.inputs),
+            scale=number("input_scale", statement.pop("input_scale", None)),
+            shift=number("input_shift", statement.pop("input_shift", 0.0)),
+        )
     for end in ("lift", "readout"):
-        for part, value in description.get(end, {}).items():
+        content = description.get(end, {})
+        for part, value in content.items() if isinstance(content, dict) else ():
             if part not in ("weight", "bias"):
                 raise ValueError(f"unknown key {part!r} in section {end!r}; wanted weight, bias")
             statement[f"{end}_{part}"] = _array(f"{end}.{part}", value)
-    return Problem(inputs=inputs, labels=labels, **statement)
+    if "lift_bias" in statement and "lift_weight" not in statement and lift is not None:
+        raise ValueError(f"lift is {lift!r} and a bias is given as well; wanted one of them")
+    problem = dataset.problem(lift=lift, **statement)
+    said = dataset.said
+    if "width" not in statement and problem.width != WIDTH:
+        said = (*said, f"width {problem.width}, as many as the inputs")
+    dataset = dataclasses.replace(dataset, said=said)
+    return Described(problem=problem, dataset=dataset, files=files)
 
 
 def load(path: str | os.PathLike) -> Problem:
     """Read a problem from a .toml or .json description."""
+    return read(path).problem
+
+
+def read(path: str | os.PathLike, given: Mapping[str, Any] | None = None) -> Described:
+    """Read a .toml or .json description with its data.
+
+    given : options of the reader (`ocp.data_options`) in the place of those in [data]
+
+    Raises
+    ------
+    ValueError : one sentence that names the file
+    OSError : the description or its data cannot be read
+    """
     path = Path(path)
     text = path.read_bytes()
     description: object
     try:
         if path.suffix == ".toml":
-            description = tomllib.loads(text.decode())
+            description = _toml(text.decode())
         elif path.suffix == ".json":
             description = loads_json(text.decode())
         else:
             raise ValueError(f"the suffix is {path.suffix!r}; wanted .toml or .json")
         if not isinstance(description, dict):
             raise ValueError(f"found {type(description).__name__}; wanted an object")
-        return from_description(description, path.parent)
+        found = from_description(description, path.parent, given)
     except (ValueError, OverflowError) as error:
         raise ValueError(f"{path}: {error}") from None
+    return dataclasses.replace(found, files=(path, *found.files))
+
+
+def _toml(text: str) -> dict:
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("the TOML is nested too deeply") from None
 
 
 def save(path: str | os.PathLike, problem: Problem) -> None:
@@ -171,45 +249,78 @@ def _known_keys(statement: dict, where: str) -> dict:
     return statement
 
 
-def _data(section: dict, folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    given = [key for key in ("name", "file", "inputs") if key in section]
-    if len(given) != 1:
+def _data(
+    section: dict, folder: Path, n_classes: int | None, given: dict[str, Any]
+) -> tuple[Dataset, tuple[Path, ...]]:
+    kinds = [key for key in ("name", "file", "inputs") if key in section]
+    if len(kinds) != 1:
         raise ValueError(
-            f"section 'data' gives {given or 'nothing'}; wanted one of name, file, inputs"
+            f"section 'data' gives {kinds or 'nothing'}; wanted one of name, file, inputs"
         )
-    arguments = {key: value for key, value in section.items() if key != given[0]}
-    if given == ["inputs"]:
+    arguments = {key: value for key, value in section.items() if key != kinds[0]}
+    if kinds == ["file"]:
+        if not isinstance(section["file"], str):
+            raise ValueError(f"file is {section['file']!r}; wanted the name of a file")
+        options = DataOptions.of(arguments, "section 'data'").replaced(given)
+        path = folder / section["file"]
+        return data_files.read(path, options=options, n_classes=n_classes), (path,)
+    standardise = arguments.pop("standardise", False)
+    if not isinstance(standardise, bool):
+        raise ValueError(f"standardise is {standardise!r}; wanted true or false")
+    standardise = given.pop("standardise", standardise)
+    refuse(given, "the data are no file")
+    if kinds == ["inputs"]:
+        names = {key: arguments.pop(key) for key in ("classes", "columns") if key in arguments}
         if set(arguments) != {"labels"}:
             raise ValueError(f"beside inputs section 'data' has {sorted(arguments)}; wanted labels")
-        return _array("inputs", section["inputs"]), _array("labels", section["labels"])
-    if given == ["file"]:
-        if arguments or not isinstance(section["file"], str):
-            raise ValueError(f"section 'data' is {section!r}; wanted file = \"NAME\" alone")
-        return data_files.read(folder / section["file"])
+        dataset = data_files.read(
+            (_array("inputs", section["inputs"]), _array("labels", section["labels"], text=True)),
+            n_classes=n_classes,
+        )
+        own, wide = names.get("classes"), names.get("columns")
+        if own is not None:
+            own = validation_names("classes", own, dataset.n_classes)
+        if wide is not None:
+            wide = validation_names("columns", wide, dataset.inputs.shape[1])
+        own = dataset.classes if own is None else own
+        return dataclasses.replace(dataset, standardise=standardise, classes=own, columns=wide), ()
     name = section["name"]
-    if name not in datasets.GENERATORS:
+    if not isinstance(name, str) or name not in datasets.GENERATORS:
         raise ValueError(
             f"unknown dataset {name!r}; wanted one of {', '.join(datasets.GENERATORS)}"
         )
     generator = datasets.GENERATORS[name]
-    names = tuple(inspect.signature(generator).parameters)
-    for key in arguments:
-        if key not in names:
-            raise ValueError(f"unknown key {key!r} for dataset {name!r}; wanted {', '.join(names)}")
-    return generator(**arguments)
+    keys = tuple(inspect.signature(generator).parameters)
+    for key, value in arguments.items():
+        if key not in keys:
+            raise ValueError(f"unknown key {key!r} for dataset {name!r}; wanted {', '.join(keys)}")
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            raise ValueError(f"{key} is {value!r}; wanted a number")
+    inputs, labels = generator(**arguments)
+    count = max(2, int(labels.max()) + 1) if n_classes is None else n_classes
+    classes(labels, count)
+    return (
+        Dataset(name=name, inputs=inputs, labels=labels, n_classes=count, standardise=standardise),
+        (),
+    )
 
 
-def _array(name: str, value: object) -> np.ndarray:
+def _array(name: str, value: object, text: bool = False) -> np.ndarray:
     try:
         array = np.array(value)
     except ValueError:
         raise ValueError(f"{name} has rows of different lengths; wanted a rectangle") from None
+    if text and array.dtype.kind in "Ub" and array.ndim == 1:
+        kinds = {type(item) for item in value} if isinstance(value, list) else set()
+        if len(kinds) > 1:
+            raise ValueError(f"{name} mixes text with other values; wanted one kind")
+        return array
     if array.dtype.kind not in "fiu":
         raise ValueError(f"{name} has type {array.dtype}; wanted numbers")
     return array
 
 
 def _bytes(inputs: np.ndarray) -> np.ndarray:
-    if inputs.dtype.kind not in "iu" or inputs.min() < 0 or inputs.max() > 255:
+    if inputs.min() < 0 or inputs.max() > 255 or (inputs != np.rint(inputs)).any():
         raise ValueError("input_scale is given but inputs are not integers in 0..255")
     return inputs.astype(np.uint8)

@@ -47,7 +47,8 @@ class TrainingFile:
     controls : u, and trained ends
     costate : stored adjoint states, (N+1, n_d, n), or None; verified, never trusted
     test_inputs, test_labels : held-out samples or None, no part of J
-    origin : free JSON on who made the file; "sha256" is set on saving
+    origin : free JSON on who made the file; "sha256" is set on saving, and "classes" and "columns"
+        where the problem has names for them
     data : {"name", "sha256", "rows"} where the inputs are kept in another file, else None
     float32 : names of tensors that were stored in single precision
     sha256 : content hash, recomputed on reading
@@ -90,7 +91,9 @@ def save(path: str | os.PathLike, content: TrainingFile) -> str:
     statement = statement_of(problem)
     if content.data is not None:
         statement["data"] = content.data
-    return container.write(path, statement, content.origin, stored, _TYPES)
+    both = (("classes", problem.class_names), ("columns", problem.column_names))
+    named = {key: list(names) for key, names in both if names is not None}
+    return container.write(path, statement, {**content.origin, **named}, stored, _TYPES)
 
 
 def load(path: str | os.PathLike, data: str | os.PathLike | None = None) -> TrainingFile:
@@ -142,6 +145,10 @@ def _load(path: Path, data: str | os.PathLike | None) -> TrainingFile:
         labels=tensors["labels"],
         **{part: tensors[_stored_as(part)] for part in END_PARTS},
     )
+    problem = problem.with_(
+        class_names=_names(origin.get("classes"), problem.n_classes),
+        column_names=_names(origin.get("columns"), problem.n_inputs),
+    )
     controls = Controls(
         A=tensors["A"],
         b=tensors["b"],
@@ -161,6 +168,13 @@ def _load(path: Path, data: str | os.PathLike | None) -> TrainingFile:
         float32=float32,
         sha256=sha256,
     )
+
+
+def _names(found: object, count: int) -> tuple[str, ...] | None:
+    """Names from "origin", where nothing is trusted: what does not fit is left out."""
+    if isinstance(found, list) and len(found) == count and all(isinstance(n, str) for n in found):
+        return tuple(found)
+    return None
 
 
 def _check_optional(problem: Problem, tensors: dict[str, np.ndarray]) -> None:

@@ -65,6 +65,8 @@ class Problem(_Cached):
     r_ends : weight of (1/2)|.|^2 of a trained lift or readout
     lift_weight, lift_bias : E (n, n_in) and e (n,); default zero padding
     readout_weight, readout_bias : C (n_c, n) and c (n_c,); default eye and 0
+    class_names, column_names : of the classes and the inputs, for figures and tables; no part of
+        the statement
 
     Raises
     ------
@@ -97,6 +99,8 @@ class Problem(_Cached):
     readout_bias: np.ndarray | Any = None
     input_scale: float | None = None
     input_shift: float | None = None
+    class_names: tuple[str, ...] | None = None
+    column_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         put: Put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
@@ -120,6 +124,9 @@ class Problem(_Cached):
         self._validate_trained(put)
         self._validate_data(put)
         self._validate_ends(put)
+        for name, count in (("class_names", self.n_classes), ("column_names", self.n_inputs)):
+            if getattr(self, name) is not None:
+                put(name, validation.names(name, getattr(self, name), count))
 
     def _validate_activation(self, put: Put) -> None:
         sigma = Activation(self.activation)
@@ -188,7 +195,8 @@ class Problem(_Cached):
             if n < n_in:
                 raise ValueError(
                     f"width is {n} but inputs have {n_in} coordinates; the default lift pads with"
-                    f" zeros and wants width >= {n_in} (or give lift_weight)"
+                    f' zeros and wants width >= {n_in} (or give lift = "principal" or "gaussian",'
+                    " or a lift_weight)"
                 )
             put("lift_weight", np.eye(n, n_in))
         if self.readout_weight is None:
@@ -206,6 +214,16 @@ class Problem(_Cached):
     def n_samples(self) -> int:
         """n_d."""
         return len(self.labels)
+
+    @property
+    def n_inputs(self) -> int:
+        """n_in."""
+        return int(self.inputs.shape[1])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What the classes are called: their names, or 0, 1, ..."""
+        return self.class_names or tuple(str(c) for c in range(self.n_classes))
 
     @property
     def sigma(self) -> Activation:
@@ -254,51 +272,17 @@ class Problem(_Cached):
         if changes.get("activation", self.activation) != self.activation:
             changes.setdefault("shifted", None)
             changes.setdefault("sharpness", 1.0)
+        if {"labels", "n_classes"} & changes.keys():
+            changes.setdefault("class_names", None)
+        if "inputs" in changes:
+            changes.setdefault("column_names", None)
         return dataclasses.replace(self, **changes)
 
     def cautions(self) -> tuple[str, ...]:
         """Return sentences on what is allowed but limits what can be concluded."""
-        found = list(_duplicates(self))
-        n_c = self.n_classes
-        centred = self.readout_weight - self.readout_weight.mean(axis=0)
-        rank = np.linalg.matrix_rank(centred)
-        if rank < n_c - 1:
-            found.append(
-                f"the centred readout has rank {rank}, below n_classes - 1 = {n_c - 1}:"
-                " no state attains the minimum of the loss for every class"
-            )
-        if self.p_d == 1.0:
-            found.append(
-                "p_d = 1 is hard cross-entropy: its infimum is not attained, so minimiser sets,"
-                " distances and dissipativity are not applicable"
-            )
-        if self.block == "single" and not self.sigma.zero_at_zero:
-            found.append(
-                f"activation {self.activation!r} unshifted is not 0 at 0: u = 0 is no equilibrium,"
-                " so dissipativity, turnpike and appending layers are not applicable"
-            )
-        return tuple(found)
+        from . import cautions
 
-
-def _duplicates(problem: Problem) -> list[str]:
-    """Name equal lifted inputs with different labels: no shared control separates them."""
-    lifted = problem.input_values @ problem.lift_weight.T + problem.lift_bias
-    _, group = np.unique(lifted, axis=0, return_inverse=True)
-    order = np.argsort(group.ravel(), kind="stable")
-    edges = np.flatnonzero(np.diff(group.ravel()[order])) + 1
-    pairs = []
-    for members in np.split(order, edges):
-        different = members[problem.labels[members] != problem.labels[members[0]]]
-        if len(different):
-            pairs.append((int(members[0]), int(different[0])))
-    if not pairs:
-        return []
-    shown = ", ".join(f"{i} and {j}" for i, j in sorted(pairs)[:5])
-    more = f" and {len(pairs) - 5} more" if len(pairs) > 5 else ""
-    return [
-        f"samples {shown}{more} have equal lifted inputs and different labels:"
-        " no control can separate them"
-    ]
+        return cautions.cautions(self)
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:

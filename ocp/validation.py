@@ -99,3 +99,14 @@ def classes(labels: np.ndarray, n_classes: int) -> None:
         raise ValueError(f"labels[{i}] is {labels[i]}; wanted a class in 0..{n_classes - 1}")
     if len(np.unique(labels)) < 2:
         raise ValueError(f"all labels are {labels[0]}; wanted samples of at least two classes")
+
+
+def names(name: str, value: object, count: int) -> tuple[str, ...]:
+    """Return `count` names, or raise ValueError unless the value is a list of so many texts."""
+    if (
+        not isinstance(value, (list, tuple))
+        or len(value) != count
+        or not all(isinstance(item, str) for item in value)
+    ):
+        raise ValueError(f"{name} is {value!r}; wanted a list of {count} texts")
+    return tuple(value)

@@ -46,7 +46,18 @@ def reporting(console: Console, every: float = 2.0) -> Iterator[Report]:
 def print_cautions(problem: Problem) -> None:
     """Print what is allowed but limits what can be concluded, to stderr."""
     for sentence in problem.cautions():
-        print(f"warning: {sentence}", file=sys.stderr)
+        print_caution(sentence)
+
+
+def print_caution(sentence: str) -> None:
+    """Print one of them."""
+    print(f"warning: {sentence}", file=sys.stderr)
+
+
+def print_read(console: Console, says: str) -> None:
+    """Print what was read of people's data, if any was."""
+    if says:
+        console.print(f"read {says}", highlight=False, markup=False, soft_wrap=True)
 
 
 def print_layers(console: Console, table: LayerTable, idle: int) -> None:

@@ -14,12 +14,13 @@ import numpy as np
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from .. import description, exits, files, solvers
+from .. import data_files, data_options, description, exits, files, solvers
 from ..atomic import check_writable, write_atomically
 from ..continuation import growth as continuation
 from ..continuation import growth_by_gain
 from ..continuation.multistart import multistart, solution_path, table
 from ..controls import Controls, random_start
+from ..data_options import DataOptions
 from ..evaluation.depth import idle_from, layer_table
 from ..problem import Problem
 from ..solvers.newton import polish
@@ -36,14 +37,15 @@ def execute(options: argparse.Namespace) -> int:
 def _one_solution(options: argparse.Namespace) -> int:
     """Read, check that the output can be written, solve, print, write; return the exit code."""
     _check(options)
-    content = _read(options)
+    content, says = _read(options)
     problem = content.problem
     for path in filter(None, (options.output, options.json)):
         if path.is_dir():
             raise ValueError(f"{path} is a folder; wanted the name of a file")
         check_writable(path.parent)
-    show.print_cautions(problem)
     console = Console()
+    show.print_read(console, says)
+    show.print_cautions(problem)
     verb = {"solve": _solve, "polish": _polish, "grow": _grow}[options.verb]
     # a number out of range ends as a status, not as a warning with a line of source
     with threadpool_limits(1), np.errstate(all="ignore"):
@@ -80,14 +82,32 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError(f"--json is {options.json}, which is another file of this command")
 
 
-def _read(options: argparse.Namespace) -> files.TrainingFile:
+def _read(options: argparse.Namespace) -> tuple[files.TrainingFile, str]:
+    """Return what is to be solved, and what was read of people's data."""
     source: Path = options.source
-    if options.verb == "solve" and source.suffix in (".toml", ".json"):
-        if options.warm:
-            raise ValueError(f"--warm wants a training file; {source} is a description")
-        problem = description.load(source)
-        return files.TrainingFile(problem=problem, controls=_no_controls(problem))
-    return files.load(source, data=options.data)
+    told = data_options.given(options) if options.verb in ("solve", "multistart") else {}
+    if source.suffix == ".safetensors" or options.verb not in ("solve", "multistart"):
+        data_options.refuse(told, "a training file holds its samples")
+        return files.load(source, data=options.data), ""
+    if getattr(options, "warm", False):
+        raise ValueError(f"--warm wants a training file (.safetensors); {source} is none")
+    if options.data is not None:
+        raise ValueError("--data is given, but only a training file keeps its inputs elsewhere")
+    if source.suffix in (".toml", ".json"):
+        described = description.read(source, told)
+        problem, dataset = described.problem, described.dataset
+    else:
+        dataset = data_files.read(source, options=DataOptions.of(told, "the options"))
+        problem = dataset.problem()
+    for sentence in dataset.cautions:
+        show.print_caution(sentence)
+    content = files.TrainingFile(
+        problem=problem,
+        controls=_no_controls(problem),
+        test_inputs=dataset.test_inputs,
+        test_labels=dataset.test_labels,
+    )
+    return content, dataset.says
 
 
 def _no_controls(problem: Problem) -> Controls:
@@ -176,15 +196,13 @@ def _multistart(options: argparse.Namespace) -> int:
     for name in ("starts", "workers"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name} is {getattr(options, name)}; wanted at least 1")
-    source = options.source
-    if source.suffix in (".toml", ".json"):
-        problem = description.load(source)
-    else:
-        problem = files.load(source, data=options.data).problem
+    content, says = _read(options)
+    problem = content.problem
+    console = Console()
+    show.print_read(console, says)
     show.print_cautions(problem)
     options.output.mkdir(parents=True, exist_ok=True)
     check_writable(options.output)
-    console = Console()
     seeds = range(options.seed, options.seed + options.starts)
     with _executor(options) as executor, show.reporting(console) as report:
         found = multistart(

@@ -17,6 +17,7 @@ from nn_baseline import checkpoint
 from nn_baseline.__main__ import main, parser
 from nn_baseline.options import Options
 from ocp import controls, datasets, description, files
+from ocp.data_options import DataOptions
 from ocp.evaluation import rollout
 from ocp.problem import Problem
 
@@ -33,6 +34,7 @@ def test_the_parser_knows_the_fields_of_the_options_and_the_statement():
     of_the_options = {field.name for field in dataclasses.fields(Options)}
     of_the_command = {"command", "dataset", "data_dir", "output", "resume", "split", "lift"}
     of_the_command |= {"trained", "embed", "no_held_out", "threads"}
+    of_the_command |= {field.name for field in dataclasses.fields(DataOptions)}
     assert of_the_options <= flags
     assert flags - of_the_options - of_the_command <= {f.name for f in dataclasses.fields(Problem)}
 
