@@ -26,6 +26,7 @@ class Layers:
     control_norm : |u_k|, (N,)
     stage_cost : l_k, (N,)
     entry : first layer of the turnpike; N where the data cost has not settled
+    right_by_class : samples of each class that are right at the end, (n_c,)
     """
 
     objective: float
@@ -34,6 +35,7 @@ class Layers:
     control_norm: np.ndarray
     stage_cost: np.ndarray
     entry: int
+    right_by_class: np.ndarray
 
 
 def chunks(inputs: Tensor, labels: Tensor, size: int = CHUNK) -> Iterator[tuple[Tensor, Tensor]]:
@@ -49,13 +51,16 @@ def evaluate(network: Network, inputs: Tensor, labels: Tensor) -> Layers:
     sums = torch.zeros(N + 1, dtype=torch.float64)
     right = torch.zeros(N + 1, dtype=torch.float64)
     stages = torch.zeros(N, dtype=torch.float64)
+    by_class = torch.zeros(problem.n_classes, dtype=torch.int64)
     w = torch.tensor(network.weights, dtype=torch.float64)
     for x, y in chunks(inputs, labels):
         path = network.path(x)
         z = network.logits(torch.stack(path.states))
         g = soft_cross_entropy(z, y, problem.p_d)
         sums += g.double().sum(dim=1).cpu()
-        right += is_right(z, y).double().sum(dim=1).cpu()
+        correct = is_right(z, y)
+        right += correct.double().sum(dim=1).cpu()
+        by_class += torch.bincount(y[correct[-1]], minlength=problem.n_classes).cpu()
         points = g[:-1] if len(w) == 1 else _costs(network, path.stages, y)
         stages += points.double().sum(dim=1).cpu().view(N, len(w)) @ w
     m = len(labels)
@@ -69,6 +74,7 @@ def evaluate(network: Network, inputs: Tensor, labels: Tensor) -> Layers:
         control_norm=norms,
         stage_cost=stage_cost,
         entry=turnpike_entry(F, problem.n_classes, problem.p_d),
+        right_by_class=by_class.numpy(),
     )
 
 

@@ -10,7 +10,7 @@ from ocp.lift import LIFTS, MOST_SAMPLES
 from ocp.lift import lift as initial_lift
 from ocp.problem import TRAINABLE, Problem
 from ocp.samples import Dataset
-from ocp.validation import one_of
+from ocp.validation import integer, one_of
 
 
 def problem_of(
@@ -34,6 +34,7 @@ def problem_of(
     ------
     ValueError : unknown lift, or what the statement refuses
     """
+    integer("width", width, 1)
     n_in = dataset.inputs.shape[1]
     fits = width >= n_in and dataset.scale is None
     kind = one_of("lift", ("zeros" if fits else "gaussian") if lift == "auto" else lift, LIFTS)

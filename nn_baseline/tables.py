@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+
+from ocp import cautions
 
 from .cropping import Crop
 from .evaluation import Layers, evaluate
@@ -32,7 +35,16 @@ def show_layers(console: Console, network: Network, held_out: Samples | None) ->
             f" {100 * layers.accuracy[-1]:.2f} %, turnpike from layer {layers.entry}",
             highlight=False,
         )
+    sentence = outcome_of(network, shown["training"])
+    if sentence:
+        print(f"warning: {sentence}", file=sys.stderr)
     return {name: _json_values(layers) for name, layers in shown.items()}
+
+
+def outcome_of(network: Network, training: Layers) -> str:
+    """What is wrong with the training samples' outcome, and the next step; or ""."""
+    settled = training.entry < network.problem.depth
+    return cautions.outcome(network.problem, training.right_by_class, settled=settled)
 
 
 def layer_table(shown: dict[str, Layers]) -> Table:

@@ -8,6 +8,7 @@ from .problem import Problem
 
 #: above these the inputs' size decides what is learnt; our choice
 SPREAD, LARGEST = 1e3, 100.0
+_SHOWN = 10
 
 
 def cautions(problem: Problem) -> tuple[str, ...]:
@@ -39,6 +40,40 @@ def ranges(problem: Problem) -> str:
     """Return the sentence on inputs of very different or very large size; "" where they are not."""
     lifted = problem.input_values @ problem.lift_weight.T + problem.lift_bias
     return next(iter(_ranges(lifted)), "")
+
+
+def outcome(problem: Problem, right: np.ndarray, *, settled: bool) -> str:
+    """Return in one line what is wrong with an outcome and the next step, root cause first; or "".
+
+    right : how many samples of each class the network has right, (n_c,)
+    settled : whether the data cost is at rest before the last layer
+    """
+    n, found = problem.n_samples, int(right.sum())
+    if found == n:
+        return ""
+    largest = int(np.bincount(problem.labels).max())
+    wide = ranges(problem)
+    if found <= largest:
+        text = f"right are {found} of {n} samples, no more than the largest class has ({largest})"
+        if wide:
+            return f"{text}: {wide}"
+        return f"{text}: lower r, give more layers or width, or start anew from another seed"
+    text = f"{n - found} of {n} samples are wrong (right {by_class(problem, right)})"
+    if wide:
+        return f"{text}: {wide}"
+    if problem.beta and not settled:
+        return f"{text} and the data cost still moves in the last layer: grow the depth"
+    return f"{text} though the data cost has settled: lower r, or start anew from another seed"
+
+
+def by_class(problem: Problem, right: np.ndarray) -> str:
+    """Say how many samples of each class are right, (n_c,); of many classes the worst ones."""
+    totals = np.bincount(problem.labels, minlength=problem.n_classes)
+    order = np.arange(problem.n_classes)
+    if problem.n_classes > _SHOWN:
+        order = np.argsort(right - totals, kind="stable")[:_SHOWN]
+    parts = [f"{problem.classes[c]} {int(right[c])} of {totals[c]}" for c in order]
+    return f"by class: {', '.join(parts)}" + ", ..." * (problem.n_classes > _SHOWN)
 
 
 def _ranges(lifted: np.ndarray) -> list[str]:

@@ -11,7 +11,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from ..evaluation.depth import LayerTable, depth_used, entry_layer, idle_from
+from ..cautions import by_class, outcome
+from ..evaluation.depth import (
+    LayerTable,
+    depth_used,
+    entry_layer,
+    idle_from,
+    right_by_class,
+)
 from ..problem import Problem
 from ..solvers.progress import Progress, Report
 from ..solvers.solution import Solution
@@ -82,8 +89,9 @@ def print_layers(console: Console, table: LayerTable, idle: int) -> None:
 
 
 def print_summary(console: Console, solution: Solution) -> None:
-    """Print status, objective, residuals, curvature, depth and effort."""
+    """Print status, objective, residuals, curvature, depth and effort, and what is wrong, if so."""
     problem, controls, report = solution.problem, solution.controls, solution.report
+    right = right_by_class(problem, controls)
     idle = idle_from(controls)
     layers = (
         f"from layer {idle} on |u_k| < 1 % of the largest"
@@ -107,6 +115,7 @@ def print_summary(console: Console, solution: Solution) -> None:
             f"{depth_used(problem, controls)} of {problem.depth}"
             "   idling the rest changes J by at most 1 %, flips nothing",
         ),
+        ("right", f"{int(right.sum())} of {problem.n_samples}   {by_class(problem, right)}"),
         ("iterations", f"{report.iterations}   by {report.method}"),
         ("seconds", f"{report.seconds:.1f}"),
     ]
@@ -116,4 +125,8 @@ def print_summary(console: Console, solution: Solution) -> None:
         lines.append(("note", report.message))
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
-        console.print(f"{name:<{width}}  {value}", highlight=False, soft_wrap=True)
+        console.print(f"{name:<{width}}  {value}", highlight=False, soft_wrap=True, markup=False)
+    settled = entry_layer(problem, controls) < problem.depth
+    sentence = outcome(problem, right, settled=settled)
+    if sentence:
+        print_caution(sentence)

@@ -80,7 +80,7 @@ def features(problem: Problem, controls: Controls, X: np.ndarray, panels: int = 
                 markersize=2.8,
                 markeredgecolor="black" if c else "none",
                 markeredgewidth=0.25,
-                label=f"class {c}",
+                label=class_label(problem, c),
             )
         axis.set_title(f"layer {k}" if k else "layer 0 (input)")
         if problem.n_classes == 2 and problem.p_d < 1:
@@ -133,9 +133,10 @@ def decision_region(problem: Problem, controls: Controls, points: int = 300) -> 
             markeredgecolor="black",
             markeredgewidth=0.3,
             markersize=3.5,
-            label=f"class {c}",
+            label=class_label(problem, c),
         )
-    axis.set(xlabel="input $s_1$", ylabel="input $s_2$", title="Predicted class and confidence")
+    names = [f"input {plain(name)}" for name in problem.column_names or ("$s_1$", "$s_2$")]
+    axis.set(xlabel=names[0], ylabel=names[1], title="Predicted class and confidence")
     figure.legend(loc="outside lower center", ncols=problem.n_classes)
     return figure
 
@@ -210,7 +211,10 @@ def _plane(problem: Problem, controls: Controls, X: np.ndarray) -> tuple[np.ndar
         spread = X.reshape(-1, problem.width)
         spread = spread - spread @ first[:, None] * first
         second = np.linalg.svd(spread - spread.mean(axis=0), full_matrices=False)[2][0]
-        return np.stack([first, second]), ["towards class 0", "largest other spread"]
+        return np.stack([first, second]), [
+            f"towards {class_label(problem, 0)}",
+            "largest other spread",
+        ]
     plane = np.linalg.svd(C - C.mean(axis=0))[2][:2]
     return plane, ["readout direction 1", "readout direction 2"]
 
@@ -225,3 +229,15 @@ def _mark_minimisers(axis: Axes, problem: Problem, controls: Controls) -> None:
     for sign, style in ((1.0, ":"), (-1.0, "--")):
         position = (sign * log_ratio - (c[0] - c[1])) / gap
         axis.axvline(position, color="0.5", linestyle=style, linewidth=0.7, zorder=0)
+
+
+def plain(name: str, most: int = 24) -> str:
+    """A name from people's data as the text of a figure: no mathematics, nothing unprintable."""
+    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
+    shown = shown if len(shown) <= most else shown[: most - 3] + "..."
+    return shown.replace("$", r"\$")
+
+
+def class_label(problem: Problem, c: int) -> str:
+    """What a class is called in a legend."""
+    return plain(problem.class_names[c]) if problem.class_names else f"class {c}"

@@ -158,6 +158,12 @@ def _least_loss(C: np.ndarray, c: np.ndarray, target: np.ndarray) -> float:
     return float(loss.soft_cross_entropy(basis @ y + c, target))
 
 
+def right_by_class(problem: Problem, controls: Controls) -> np.ndarray:
+    """How many samples of each class the readout of the last state has right, (n_c,)."""
+    right = _classification(problem, controls)[1]
+    return np.bincount(problem.labels[right], minlength=problem.n_classes)
+
+
 def _classification(problem: Problem, controls: Controls) -> tuple[np.ndarray, np.ndarray]:
     """Predicted class and whether it is right, (n_d,) each."""
     z = logits(problem, controls, rollout(problem, controls).X[-1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ocp import loss
+from ocp import cautions, loss
 from ocp.controls import describe
 
 from ..evaluation import states
@@ -22,10 +22,11 @@ SHOWN = 8
 
 
 def check_diagnosis(subject: TrainingSubject) -> list[Entry]:
-    """Return one line for each signature found; one line that says so if there is none."""
+    """Return one line for each signature found, root causes first; one that says so if none is."""
     found = [
         line
         for signature in (
+            _inputs,
             _soft_target,
             _balance,
             _trapped,
@@ -50,6 +51,26 @@ def _line(name: str, message: str, measured: float = float("nan"), where: str = 
         where=where,
         message=message,
     )
+
+
+def _inputs(subject: TrainingSubject) -> list[Entry]:
+    """Inputs whose size decides what is learnt, and outcomes no better than a constant answer."""
+    problem, right = subject.problem, subject.survey.right[-1]
+    lines: list[Entry] = []
+    wrong = int((~right).sum())
+    scale = cautions.ranges(problem)
+    if scale and wrong:
+        lines.append(_line("input_scale", scale, wrong / len(right)))
+    largest = int(np.bincount(problem.labels).max())
+    if right.sum() <= largest:
+        text = f"no more samples are right than the largest class has ({largest})"
+        text += "" if scale else ": lower r, give more layers or width, or start anew"
+        lines.append(_line("largest_class", text, float(right.sum())))
+    if wrong and problem.class_names:
+        found = np.bincount(problem.labels[right], minlength=problem.n_classes)
+        text = f"right {cautions.by_class(problem, found)}"
+        lines.append(_line("by_class", text, float(right.sum())))
+    return lines
 
 
 def _soft_target(subject: TrainingSubject) -> list[Entry]:
@@ -201,7 +222,9 @@ def _laggards(subject: TrainingSubject) -> list[Entry]:
     if not len(late) or len(late) > 0.5 * len(g):
         return []
     worst = late[g[late].argsort()[::-1]]
-    listed = ", ".join(str(i) for i in worst[:SHOWN])
+    names = subject.problem.class_names
+    called = lambda i: f"{i} ({names[subject.problem.labels[i]]})" if names else str(i)  # noqa: E731
+    listed = ", ".join(called(i) for i in worst[:SHOWN])
     more = f" and {len(late) - SHOWN} more" if len(late) > SHOWN else ""
     text = f"samples not settled at the last layer: {listed}{more}; look at their labels"
     return [_line("laggards", text, float(len(late)), f"sample {worst[0]}")]

@@ -121,7 +121,7 @@ def _minimisers(subject: TrainingSubject) -> Check:
         name="geometry.minimisers",
         measured=float(worst[y]),
         bound=min(bound, COARSEST),
-        where=f"class {y}",
+        where=f"class {problem.classes[y]}",
         undecidable="the logits are so large, or the readout so ill-conditioned, that rounding"
         f" alone may move softmax by {bound:.1e}"
         if bound > COARSEST and worst[y] > COARSEST
