@@ -125,8 +125,8 @@ def _file(c: argparse.ArgumentParser) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit code."""
-    args = parser().parse_args(arguments)
-    return exits.run(lambda: _run(args), f"nn_baseline {args.command}")
+    prefix = " ".join(["nn_baseline", *(sys.argv[1:] if arguments is None else arguments)[:1]])
+    return exits.run(lambda: _run(parser().parse_args(arguments)), prefix)
 
 
 def _run(args: argparse.Namespace) -> int:

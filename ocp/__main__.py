@@ -101,9 +101,9 @@ def _solver_arguments(verb: argparse.ArgumentParser) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb and return the exit code."""
-    options = parser().parse_args(arguments)
 
     def execute() -> int:
+        options = parser().parse_args(arguments)
         from .command_line import verbs
 
         return verbs.execute(options)

@@ -64,30 +64,28 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    parse = parser()
-    options = parse.parse_args(arguments)
+    refuse = (*exits.UNUSABLE_INPUT, ArithmeticError)
+    return exits.run(lambda: _run(parser().parse_args(arguments)), "verification", refuse)
+
+
+def _run(options: argparse.Namespace) -> int:
     # "--only depth FILE": what follows the names and is no name is a file
     files = options.files + [name for name in options.only if _looks_like_a_file(name)]
     only = [name for name in options.only if not _looks_like_a_file(name)]
     for name in only:
         if name not in CHECKS:
-            return _refuse(f"unknown check {name!r}; wanted {', '.join(CHECKS)}")
+            raise ValueError(f"unknown check {name!r}; wanted {', '.join(CHECKS)}")
     if not files:
-        return _refuse("no FILE was given; wanted at least one training file")
+        raise ValueError("no FILE was given; wanted at least one training file")
     if not 0.0 < options.tol < float("inf"):
-        return _refuse(f"--tol is {options.tol}; wanted a finite number above 0")
+        raise ValueError(f"--tol is {options.tol}; wanted a finite number above 0")
     if not options.budget >= 0.0:
-        return _refuse(f"--budget is {options.budget}; wanted a number of passes of at least 0")
-    refuse = (*exits.UNUSABLE_INPUT, ArithmeticError)
-    return exits.run(lambda: _judge(files, only, options), "verification", refuse)
+        raise ValueError(f"--budget is {options.budget}; wanted a number of passes of at least 0")
+    return _judge(files, only, options)
 
 
 def _looks_like_a_file(name: str) -> bool:
     return name not in CHECKS and (os.path.exists(name) or "." in name or os.sep in name)
-
-
-def _refuse(sentence: str) -> int:
-    return exits.unusable(sentence, "verification")
 
 
 def _judge(files: list[str], only: list[str], options: argparse.Namespace) -> int:
