@@ -47,7 +47,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence; the usage is for --help."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(exits.UNUSABLE, f"{self.prog}: {message}; --help shows the usage\n")
+        self.exit(exits.UNUSABLE, f"{self.prog}: {exits.printable(message)}; --help shows the usage\n")
 
 
 def parser() -> argparse.ArgumentParser:
