@@ -47,7 +47,8 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence; the usage is for --help."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(exits.UNUSABLE, f"{self.prog}: {exits.printable(message)}; --help shows the usage\n")
+        said = exits.printable(f"{self.prog}: {message}; --help shows the usage")
+        self.exit(exits.UNUSABLE, f"{said}\n")
 
 
 def parser() -> argparse.ArgumentParser:
