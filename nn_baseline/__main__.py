@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import NoReturn
 
-from ocp import data_options, exits
+from ocp import data_options, exits, outputs
 
 _PROBLEM = {  # the keys of the statement that the command line sets, with its defaults
     "depth": (int, 20, "N, number of layers"),
@@ -47,7 +47,8 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence; the usage is for --help."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(exits.UNUSABLE, f"{self.prog}: {message}; --help shows the usage\n")
+        said = exits.printable(f"{self.prog}: {message}; --help shows the usage")
+        self.exit(exits.UNUSABLE, f"{said}\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -108,24 +109,26 @@ def parser() -> argparse.ArgumentParser:
         default="gaussian",
         help="a trained lift's start in the new networks",
     )
-    c.add_argument("--output", help="write the prefix crop at the first depth of --keep")
+    c.add_argument(
+        "--output", type=outputs.path, help="write the prefix crop at the first depth of --keep"
+    )
 
     c = commands.add_parser("export", help="write the stage trace of a training file")
     _file(c)
-    c.add_argument("--output", required=True, help="the trace, *.safetensors")
+    c.add_argument("--output", type=outputs.path, required=True, help="the trace, *.safetensors")
     return p
 
 
 def _file(c: argparse.ArgumentParser) -> None:
     c.add_argument("file", help="a training file")
     c.add_argument("--data", help="the file with its inputs, where it keeps them by reference")
-    c.add_argument("--json", help="write the numbers here as well")
+    c.add_argument("--json", type=outputs.path, help="write the numbers here as well; -: stdout")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit code."""
-    args = parser().parse_args(arguments)
-    return exits.run(lambda: _run(args), f"nn_baseline {args.command}")
+    prefix = " ".join(["nn_baseline", *(sys.argv[1:] if arguments is None else arguments)[:1]])
+    return exits.run(lambda: _run(parser().parse_args(arguments)), prefix)
 
 
 def _run(args: argparse.Namespace) -> int:

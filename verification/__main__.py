@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from ocp import exits
+from ocp import exits, outputs
 
 from .checks import CHECKS, REGISTRY
 
@@ -32,8 +32,12 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parse.add_argument("files", nargs="*", metavar="FILE", help="training file (*.safetensors)")
-    parse.add_argument("--json", metavar="OUT", help="write the machine-readable report there")
-    parse.add_argument("--latex", action="store_true", help="print a LaTeX table instead")
+    parse.add_argument(
+        "--json", type=outputs.path, metavar="OUT", help="write the report as JSON; -: stdout"
+    )
+    parse.add_argument(
+        "--latex", type=outputs.path, metavar="OUT", help="write it as a LaTeX table; -: stdout"
+    )
     parse.add_argument(
         "--certify", action="store_true", help="prove the minimum in ball arithmetic (python-flint)"
     )
@@ -60,30 +64,28 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    parse = parser()
-    options = parse.parse_args(arguments)
+    refuse = (*exits.UNUSABLE_INPUT, ArithmeticError)
+    return exits.run(lambda: _run(parser().parse_args(arguments)), "verification", refuse)
+
+
+def _run(options: argparse.Namespace) -> int:
     # "--only depth FILE": what follows the names and is no name is a file
     files = options.files + [name for name in options.only if _looks_like_a_file(name)]
     only = [name for name in options.only if not _looks_like_a_file(name)]
     for name in only:
         if name not in CHECKS:
-            return _refuse(f"unknown check {name!r}; wanted {', '.join(CHECKS)}")
+            raise ValueError(f"unknown check {name!r}; wanted {', '.join(CHECKS)}")
     if not files:
-        return _refuse("no FILE was given; wanted at least one training file")
+        raise ValueError("no FILE was given; wanted at least one training file")
     if not 0.0 < options.tol < float("inf"):
-        return _refuse(f"--tol is {options.tol}; wanted a finite number above 0")
+        raise ValueError(f"--tol is {options.tol}; wanted a finite number above 0")
     if not options.budget >= 0.0:
-        return _refuse(f"--budget is {options.budget}; wanted a number of passes of at least 0")
-    refuse = (*exits.UNUSABLE_INPUT, ArithmeticError)
-    return exits.run(lambda: _judge(files, only, options), "verification", refuse)
+        raise ValueError(f"--budget is {options.budget}; wanted a number of passes of at least 0")
+    return _judge(files, only, options)
 
 
 def _looks_like_a_file(name: str) -> bool:
     return name not in CHECKS and (os.path.exists(name) or "." in name or os.sep in name)
-
-
-def _refuse(sentence: str) -> int:
-    return exits.unusable(sentence, "verification")
 
 
 def _judge(files: list[str], only: list[str], options: argparse.Namespace) -> int:
@@ -93,12 +95,9 @@ def _judge(files: list[str], only: list[str], options: argparse.Namespace) -> in
 
     if options.certify:
         api.require_certify_extra()
-    if options.json:
-        folder = os.path.dirname(os.path.abspath(options.json))
-        if not os.path.isdir(folder):
-            raise ValueError(f"--json {options.json}: the folder {folder} does not exist")
-        if os.path.realpath(options.json) in {os.path.realpath(name) for name in files}:
-            raise ValueError(f"--json {options.json} is one of the files to be judged")
+    written = {"--json": options.json, "--latex": options.latex}
+    read = {f"the file {name}": name for name in files}
+    outputs.check_outputs(written, {**read, "--data": options.data})
     with console.progress() as tell:
         report = api.verify(
             *files,
@@ -111,7 +110,9 @@ def _judge(files: list[str], only: list[str], options: argparse.Namespace) -> in
         )
     if options.json:
         write_atomically(options.json, api.json_text(report).encode())
-    console.show_latex(report) if options.latex else console.show(report)
+    if options.latex:
+        write_atomically(options.latex, console.latex_text(report).encode())
+    console.show(report, *written.values())
     return report.exit_code
 
 

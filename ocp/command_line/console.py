@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ..cautions import by_class, outcome
 from ..evaluation.depth import (
@@ -19,6 +20,7 @@ from ..evaluation.depth import (
     idle_from,
     right_by_class,
 )
+from ..exits import printable
 from ..problem import Problem
 from ..solvers.progress import Progress, Report
 from ..solvers.solution import Solution
@@ -39,12 +41,12 @@ def reporting(console: Console, every: float = 2.0) -> Iterator[Report]:
         if np.isfinite(progress.residual):
             line += f"  gradient {progress.residual:.1e}"
         if progress.message:
-            console.print(f"depth {progress.depth}: {progress.message}", highlight=False)
+            console.print(f"depth {progress.depth}: {progress.message}")
         elif status is not None:
-            status.update(line)
+            status.update(Text(line))
         elif time.monotonic() - last > every:
             last = time.monotonic()
-            console.print(line, highlight=False)
+            console.print(line)
 
     with status or contextlib.nullcontext():
         yield report
@@ -58,13 +60,13 @@ def print_cautions(problem: Problem) -> None:
 
 def print_caution(sentence: str) -> None:
     """Print one of them."""
-    print(f"warning: {sentence}", file=sys.stderr)
+    print(printable(f"warning: {sentence}"), file=sys.stderr)
 
 
 def print_read(console: Console, says: str) -> None:
     """Print what was read of people's data, if any was."""
     if says:
-        console.print(f"read {says}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"read {says}", soft_wrap=True)
 
 
 def print_layers(console: Console, table: LayerTable, idle: int) -> None:
@@ -125,7 +127,7 @@ def print_summary(console: Console, solution: Solution) -> None:
         lines.append(("note", report.message))
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
-        console.print(f"{name:<{width}}  {value}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"{name:<{width}}  {value}", soft_wrap=True)
     settled = entry_layer(problem, controls) < problem.depth
     sentence = outcome(problem, right, settled=settled)
     if sentence:
