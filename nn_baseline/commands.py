@@ -157,7 +157,7 @@ def _problem(args: argparse.Namespace, defaults: dict) -> tuple[Problem, dict, s
             problem, test, reference = content.problem, _held_out(content), content.data
         else:
             described = description.read(path, told)
-            problem, says = described.problem, described.dataset.says
+            problem, says = described.problem, described.says
             test = described.dataset.test
             _caution(described.dataset.cautions)
         problem = problem.with_(**given) if given else problem

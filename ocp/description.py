@@ -52,11 +52,18 @@ class Described:
     """A problem, and the samples that it was made of with what was said of them.
 
     files : what was read, and may not be written over by the same command
+    note : what was decided beside
     """
 
     problem: Problem
     dataset: Dataset
     files: tuple[Path, ...] = ()
+    note: str = ""
+
+    @property
+    def says(self) -> str:
+        """What was read, in one line."""
+        return self.dataset.says + self.note if self.dataset.says else ""
 
 
 def statement_of(problem: Problem) -> dict:
@@ -157,11 +164,10 @@ def from_description(
     if "lift_bias" in statement and "lift_weight" not in statement and lift is not None:
         raise ValueError(f"lift is {lift!r} and a bias is given as well; wanted one of them")
     problem = dataset.problem(lift=lift, **statement)
-    said = dataset.said
+    note = ""
     if "width" not in statement and problem.width != WIDTH:
-        said = (*said, f"width {problem.width}, as many as the inputs")
-    dataset = dataclasses.replace(dataset, said=said)
-    return Described(problem=problem, dataset=dataset, files=files)
+        note = f"; width {problem.width}, as many as the inputs"
+    return Described(problem=problem, dataset=dataset, files=files, note=note)
 
 
 def load(path: str | os.PathLike) -> Problem:

@@ -40,12 +40,13 @@ _NAMES = {mark: name for name, mark in SEPARATORS.items()}
 _MARKS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
           (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"),
           (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
-_OPENERS: tuple[tuple[bytes, str, Callable[[IO[bytes]], Any]], ...] = (
+_OPENERS: tuple[tuple[bytes, str, Callable[..., Any]], ...] = (
     (b"\x1f\x8b", "gzip", gzip.open),
     (b"BZh", "bzip2", bz2.open),
     (b"\xfd7zXZ\0", "xz", lzma.open),
 )
-_PACKED = (*((magic, name) for magic, name, _ in _OPENERS), (b"PK\x03\x04", "zip"))
+_ZIP = b"PK\x03\x04"
+_PACKED = (*((magic, name) for magic, name, _ in _OPENERS), (_ZIP, "zip"))
 #: a damaged archive ends as one of these
 DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError)
 _PEEKED = 1 << 16
@@ -188,14 +189,14 @@ class _Bounded(io.RawIOBase):
 
 def opened(path: str | os.PathLike) -> IO[bytes]:
     """Open a file for reading, through gzip, bzip2, xz or a zip archive of one member."""
-    file = open(path, "rb")  # noqa: SIM115 (the caller closes it)
-    start = file.read(8)
-    file.seek(0)
+    with open(path, "rb") as file:
+        start = file.read(8)
     for magic, _, opener in _OPENERS:
         if start.startswith(magic):
-            return opener(file)
-    if start.startswith(b"PK\x03\x04"):
-        archive = zipfile.ZipFile(file)
+            return opener(path)
+    if not start.startswith(_ZIP):
+        return open(path, "rb")
+    with zipfile.ZipFile(path) as archive:  # the file stays open as long as its member does
         members = [m for m in archive.infolist() if not m.is_dir()]
         members = [m for m in members if not m.filename.startswith("__MACOSX")]
         if len(members) != 1:
@@ -203,7 +204,6 @@ def opened(path: str | os.PathLike) -> IO[bytes]:
         if members[0].flag_bits & 1:
             raise ValueError(f"{path} is encrypted; wanted a plain archive")
         return archive.open(members[0])
-    return file
 
 
 def _encoding(path: Path) -> str:

@@ -89,10 +89,10 @@ def _read(options: argparse.Namespace) -> tuple[files.TrainingFile, str]:
         raise ValueError("--data is given, but only a training file keeps its inputs elsewhere")
     if source.suffix in (".toml", ".json"):
         described = description.read(source, told)
-        problem, dataset = described.problem, described.dataset
+        problem, dataset, says = described.problem, described.dataset, described.says
     else:
         dataset = data_files.read(source, options=DataOptions.of(told, "the options"))
-        problem = dataset.problem()
+        problem, says = dataset.problem(), dataset.says
     for sentence in dataset.cautions:
         show.print_caution(sentence)
     content = files.TrainingFile(
@@ -101,7 +101,7 @@ def _read(options: argparse.Namespace) -> tuple[files.TrainingFile, str]:
         test_inputs=dataset.test_inputs,
         test_labels=dataset.test_labels,
     )
-    return content, dataset.says
+    return content, says
 
 
 def _no_controls(problem: Problem) -> Controls:
