@@ -155,12 +155,12 @@ def _problem(args: argparse.Namespace, defaults: dict) -> tuple[Problem, dict, s
             data_options.refuse(told, "a training file holds its samples")
             content = files.load(path)
             problem, test, reference = content.problem, _held_out(content), content.data
+            problem = problem.with_(**given) if given else problem
         else:
-            described = description.read(path, told)
+            described = description.read(path, told, given)
             problem, says = described.problem, described.says
             test = described.dataset.test
             _caution(described.dataset.cautions)
-        problem = problem.with_(**given) if given else problem
     else:
         dataset = data.load(args.dataset, args.data_dir, DataOptions.of(told, "the options"))
         _caution(dataset.cautions)

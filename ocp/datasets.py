@@ -39,7 +39,7 @@ def circles(
 
     imbalance : in [0, 1), class c holds a share proportional to (1 - imbalance)^c
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(integer("seed", seed, 0))
     labels = _labels(n_samples, n_classes, imbalance)
     angle = np.empty(n_samples)
     for c in range(n_classes):
@@ -58,7 +58,7 @@ def blobs(
     seed: int = 0,
 ) -> Data:
     """Gaussian blobs of standard deviation `noise` around n_c points on the unit circle."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(integer("seed", seed, 0))
     labels = _labels(n_samples, n_classes, imbalance)
     angle = 2 * np.pi * labels / n_classes
     centres = np.stack([np.cos(angle), np.sin(angle)], axis=1)
@@ -67,7 +67,7 @@ def blobs(
 
 def moons(n_samples: int = 100, noise: float = 0.1, imbalance: float = 0.0, seed: int = 0) -> Data:
     """Two interleaved half circles, centred, with Gaussian noise."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(integer("seed", seed, 0))
     labels = _labels(n_samples, 2, imbalance)
     points = np.empty((n_samples, 2))
     for c, (sign, centre) in enumerate([(1.0, (-0.5, -0.25)), (-1.0, (0.5, 0.25))]):
@@ -79,7 +79,7 @@ def moons(n_samples: int = 100, noise: float = 0.1, imbalance: float = 0.0, seed
 
 def xor(n_samples: int = 100, noise: float = 0.15, imbalance: float = 0.0, seed: int = 0) -> Data:
     """Gaussian clouds at (+-1, +-1); the class is the sign of the product of the coordinates."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(integer("seed", seed, 0))
     labels = _labels(n_samples, 2, imbalance)
     sign = np.where(np.arange(n_samples) % 2 == 0, 1.0, -1.0)
     centres = np.stack([sign, np.where(labels == 0, sign, -sign)], axis=1)

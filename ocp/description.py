@@ -120,12 +120,15 @@ def describe(problem: Problem) -> dict:
 
 
 def from_description(
-    description: dict, folder: Path = Path(), given: Mapping[str, Any] | None = None
+    description: dict,
+    folder: Path = Path(),
+    given: Mapping[str, Any] | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> Described:
     """Return what a description describes.
 
     folder : where relative data files are looked for
-    given : reader's options that replace those of [data]
+    given : reader's options that replace those of [data];  changes : keys of the statement
     """
     unknown = sorted(set(description) - set(_SECTIONS))
     if unknown:
@@ -134,7 +137,7 @@ def from_description(
         word = section == "lift" and isinstance(content, str)
         if not isinstance(content, dict) and not word:
             raise ValueError(f"section {section!r} is {content!r}; wanted a table")
-    statement = dict(description.get("problem", {}))
+    statement = {**description.get("problem", {}), **(changes or {})}
     lift = statement.pop("lift", None)
     if isinstance(description.get("lift"), str):
         if lift is not None:
@@ -175,10 +178,15 @@ def load(path: str | os.PathLike) -> Problem:
     return read(path).problem
 
 
-def read(path: str | os.PathLike, given: Mapping[str, Any] | None = None) -> Described:
+def read(
+    path: str | os.PathLike,
+    given: Mapping[str, Any] | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Described:
     """Read a .toml or .json description with its data.
 
     given : options of the reader (`ocp.data_options`) in the place of those in [data]
+    changes : keys of the statement in the place of those in [problem]
 
     Raises
     ------
@@ -197,7 +205,7 @@ def read(path: str | os.PathLike, given: Mapping[str, Any] | None = None) -> Des
             raise ValueError(f"the suffix is {path.suffix!r}; wanted .toml or .json")
         if not isinstance(description, dict):
             raise ValueError(f"found {type(description).__name__}; wanted an object")
-        found = from_description(description, path.parent, given)
+        found = from_description(description, path.parent, given, changes)
     except (ValueError, OverflowError) as error:
         raise ValueError(f"{path}: {error}") from None
     return dataclasses.replace(found, files=(path, *found.files))

@@ -25,6 +25,8 @@ SCHEMES: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "heun": ((0.0, 1.0), (1 / 2, 1 / 2)),
     "rk4": ((0.0, 1 / 2, 1 / 2, 1.0), (1 / 6, 1 / 3, 1 / 3, 1 / 6)),
 }
+#: of h and the weights
+LARGEST = 1e100
 #: sets a field of a frozen problem while it is made
 Put = Callable[[str, object], None]
 BLOCKS = ("single", "double")
@@ -110,6 +112,12 @@ class Problem(_Cached):
             put(name, validation.positive(name, getattr(self, name)))
         for name in ("r", "gamma", "r_ends"):
             put(name, validation.at_least(name, getattr(self, name), 0))
+        for name in ("h", "sharpness", "r", "gamma", "r_ends"):
+            if getattr(self, name) > LARGEST:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; wanted at most {LARGEST:g}, so that"
+                    " objective and squares stay finite"
+                )
         put("p_d", validation.number("p_d", self.p_d))
         for name, known in (
             ("scheme", tuple(SCHEMES)),

@@ -289,3 +289,39 @@ def test_the_outcome_is_said_with_its_root_cause_first(tmp_path, capsys):
     assert "of 60 samples" in after and "--standardise" in after
     assert ocp.__main__.main([*command, "--standardise"]) in (0, 1)
     assert "right" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("described", "words"),
+    [
+        ("[problem]\nh = 1e308", "h is 1e+308; wanted at most 1e+100"),
+        ("[data]\nname = 'circles'\nseed = 1.5", "seed is 1.5; wanted an integer"),
+        ("[data]\nname = ['spirals']", "unknown dataset ['spirals']"),
+        (f"[data]\nname = 'circles'\nnoise = {'9' * 400}", "noise is inf"),
+        ("[data]\ninputs = [[1, 2], [3, 4]]\nlabels = 1", "labels have shape ()"),
+        ("[data]\ninputs = [[1, 2], [3, 4]]\nlabels = ['a', 1]", "labels mixes text with other"),
+        (f"x = {'[' * 5000}", "nested too deeply"),
+        ("[problem]\nlift = 3", "lift is 3; wanted zeros, gaussian or principal"),
+        ("[problem]\nlift = 'round'", "lift is 'round'; wanted one of zeros, gaussian, principal"),
+        ("lift = 'zeros'\n[problem]\nlift = 'zeros'", "lift is given twice"),
+    ],
+)
+def test_descriptions_that_mean_nothing_name_the_file(tmp_path, described, words, capsys):
+    path = tmp_path / "p.toml"
+    path.write_text(described)
+    solve = ["solve", str(path), "--output", str(tmp_path / "o.safetensors")]
+    train = ["train", str(path), "--output", str(tmp_path / "out"), "--epochs", "1"]
+    for main, arguments in ((ocp.__main__.main, solve), (nn_baseline.__main__.main, train)):
+        assert main(arguments) == 2
+        said = capsys.readouterr().err
+        assert f"{path}: " in said and words in said and said.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["p.toml"]
+
+
+def test_flags_of_the_statement_change_a_description_before_its_ends_are_made(tmp_path, capsys):
+    (tmp_path / "p.toml").write_text("[problem]\ndepth = 9\nr = 0.5\n[data]\nname = 'moons'\n")
+    out = tmp_path / "out"
+    command = ["train", str(tmp_path / "p.toml"), "--output", str(out), "--epochs", "1"]
+    assert nn_baseline.__main__.main([*command, "--width", "6", "--depth", "2"]) == 0
+    problem = ocp.load(out / "checkpoint.safetensors").problem
+    assert (problem.width, problem.depth, problem.r) == (6, 2, 0.5)

@@ -160,7 +160,8 @@ class Solution:
         content = TrainingFile(
             problem=self.problem,
             controls=self.controls,
-            costate=self.costate,
+            # of no use for a warm start, and no file holds NaN
+            costate=self.costate if np.isfinite(self.costate).all() else None,
             origin=_finite(origin),
         )
         return dataclasses.replace(content, **changes)
