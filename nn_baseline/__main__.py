@@ -70,10 +70,8 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--output", required=True, help="folder for state, training file and log")
     c.add_argument("--resume", action="store_true", help="continue the training in --output")
     c.add_argument("--split", type=int, help="train on the first SPLIT samples, hold out the rest")
-    c.add_argument("--lift", default="auto", help="zeros, gaussian, principal or auto")
-    c.add_argument(
-        "--trained", default="auto", help="e.g. layers,lift,readout; auto: all if lifted"
-    )
+    c.add_argument("--lift", help="zeros, gaussian, principal or auto [auto]")
+    c.add_argument("--trained", help="e.g. layers,lift,readout; auto: all if lifted [auto]")
     c.add_argument(
         "--embed", action="store_true", help="store the images of an IDX set in the file"
     )
@@ -82,9 +80,8 @@ def parser() -> argparse.ArgumentParser:
     for name, (kind, default, text) in {**_PROBLEM, **_OPTIONS}.items():
         flag = "--" + name.replace("_", "-")
         shown = text if default is None else f"{text} [{default}]"
-        # a flag of the statement that is not given leaves a problem file's value as it is
-        given = None if name in _PROBLEM else default
-        c.add_argument(flag, type=kind, default=given, help=shown)
+        # what is not given leaves a problem file's value as it is, and is never refused
+        c.add_argument(flag, type=kind, help=shown)
     data_options.add_arguments(c)
 
     c = commands.add_parser("eval", help="show a training file layer by layer")
@@ -106,8 +103,7 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument(
         "--lift",
         choices=("gaussian", "principal"),
-        default="gaussian",
-        help="a trained lift's start in the new networks",
+        help="a trained lift's start in the new networks [gaussian]",
     )
     c.add_argument(
         "--output", type=outputs.path, help="write the prefix crop at the first depth of --keep"
@@ -137,7 +133,11 @@ def _run(args: argparse.Namespace) -> int:
     try:
         if args.command == "train":
             defaults = {name: default for name, (_, default, _) in _PROBLEM.items()}
-            return commands.train(args, defaults, tuple(_OPTIONS))
+            given = {name for name, value in vars(args).items() if value not in (None, False)}
+            for name, (_, default, _) in _OPTIONS.items():
+                if getattr(args, name) is None:
+                    setattr(args, name, default)
+            return commands.train(args, defaults, tuple(_OPTIONS), given)
         return getattr(commands, args.command)(args)
     except RuntimeError as error:  # torch has no exceptions of its own for these on a CPU
         text = " ".join(str(error).split())

@@ -25,6 +25,7 @@ from ..outputs import check_folder, check_outputs, inputs_of
 from ..problem import Problem
 from ..solvers.newton import polish
 from ..solvers.progress import Report
+from ..solvers.size import check_size
 from ..solvers.solution import Solution, Status
 from ..terminal import console as console_for
 from . import console as show
@@ -42,9 +43,13 @@ def _one_solution(options: argparse.Namespace) -> int:
     problem = content.problem
     outputs = {"--output": options.output, "--json": options.json}
     check_outputs(outputs, inputs_of(options.source, options.data))
+    wanted = content.problem
+    if options.verb == "grow" and options.depth is not None:
+        wanted = wanted.with_(depth=max(options.depth, wanted.depth))
+    caution = check_size(wanted, options.solver or solvers.DEFAULT)
     console = console_for(*outputs.values())
     show.print_read(console, says)
-    show.print_cautions(problem)
+    show.print_cautions(problem, caution)
     verb = {"solve": _solve, "polish": _polish, "grow": _grow}[options.verb]
     # a number out of range ends as a status, not as a warning with a line of source
     with threadpool_limits(1), np.errstate(all="ignore"):
@@ -72,8 +77,21 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError(f"tolerance is {options.tolerance}; wanted a number above 0")
     if options.max_iterations < 1:
         raise ValueError(f"--max-iterations is {options.max_iterations}; wanted at least 1")
+    if not options.max_seconds >= 1:
+        raise ValueError(f"--max-seconds is {options.max_seconds}; wanted at least 1")
+    given = {name: getattr(options, name, None) for name in ("seed", "trials")}
+    for start, ignored in (("warm", ("seed", "trials")), ("cold", ("trials",))):
+        for name in ignored if getattr(options, start, False) else ():
+            if given[name] is not None:
+                raise ValueError(f"--{name} is given with --{start}, which does not use it")
+    options.seed, options.trials = given["seed"] or 0, 4
+    if given["trials"] is not None:
+        options.trials = given["trials"]
     if options.seed < 0:
         raise ValueError(f"--seed is {options.seed}; wanted at least 0")
+    if options.trials < 1:
+        raise ValueError(f"--trials is {options.trials}; wanted at least 1")
+    _solver(options)  # refuses options that the solver does not take
 
 
 def _read(options: argparse.Namespace) -> tuple[files.TrainingFile, str]:
@@ -187,18 +205,25 @@ def _grow(options: argparse.Namespace, content: files.TrainingFile, report: Repo
 
 def _multistart(options: argparse.Namespace) -> int:
     """Solve from all seeds, write the table and the best solution; return the exit code."""
-    for name in ("starts", "workers"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"--{name} is {getattr(options, name)}; wanted at least 1")
+    if options.workers is not None and options.scheduler:
+        raise ValueError("--workers is given with --scheduler, whose workers are there already")
+    options.workers = 1 if options.workers is None else options.workers
+    for name, least in (("starts", 1), ("workers", 1), ("seed", 0)):
+        if getattr(options, name) < least:
+            raise ValueError(f"--{name} is {getattr(options, name)}; wanted at least {least}")
+    solvers.by_name(options.solver)
+    growth = continuation.GrowthOptions(tolerance=options.tolerance)
     content, says = _read(options)
     problem = content.problem
     seeds = range(options.seed, options.seed + options.starts)
     written = [*(f"seed_{seed}.{kind}" for seed in seeds for kind in ("json", "safetensors"))]
     written += [PROBLEM, "table.md", "best.safetensors"]
     check_folder("--output", options.output, written, inputs_of(options.source, options.data))
+    at_once = 1 if options.scheduler else min(options.workers, options.starts)
     console = console_for()
+    caution = check_size(problem, options.solver, at_once)
     show.print_read(console, says)
-    show.print_cautions(problem)
+    show.print_cautions(problem, caution)
     options.output.mkdir(parents=True, exist_ok=True)
     with _executor(options) as executor, show.reporting(console) as report:
         found = multistart(
@@ -206,7 +231,7 @@ def _multistart(options: argparse.Namespace) -> int:
             seeds,
             options.output,
             solver=options.solver,
-            options=continuation.GrowthOptions(tolerance=options.tolerance),
+            options=growth,
             executor=executor,
             report=report,
         )
