@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from . import interrupts
+
 #: done, and all is as wanted
 OK = 0
 #: done, but a claim failed, or what was found is no strict local minimum
@@ -13,7 +15,7 @@ FAILED = 1
 UNUSABLE = 2
 #: no claim failed, but one is inconclusive, or none was evaluated
 INCONCLUSIVE = 3
-#: ended by Ctrl-C: 128 and the number of the signal
+#: ended by Ctrl-C: 128 and the number of the signal; `run` returns 143 after SIGTERM
 INTERRUPTED = 130
 #: what a user can cause, hence no fault of the code; ImportError: an extra is not installed
 UNUSABLE_INPUT = (ValueError, OSError, MemoryError, ImportError)
@@ -26,10 +28,15 @@ def run(
 ) -> int:
     """Call main and return its code; what is in `refuse` becomes one sentence on stderr."""
     try:
-        return main()
+        interrupts.begin()
+        try:
+            code = main()
+        finally:
+            interrupts.end()
+        return interrupts.exit_code() if code == INTERRUPTED else code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return interrupts.exit_code()
     except refuse as error:
         return unusable(sentence(error), prefix)
 

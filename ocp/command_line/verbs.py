@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from .. import description, exits, files, solvers
+from .. import description, exits, files, interrupts, solvers
 from ..atomic import check_writable, write_atomically
 from ..continuation import growth as continuation
 from ..continuation import growth_by_gain
@@ -30,13 +30,17 @@ from . import console as show
 
 def execute(options: argparse.Namespace) -> int:
     """Do what the verb says; return the exit code."""
-    return _multistart(options) if options.verb == "multistart" else _one_solution(options)
+    if options.verb == "multistart":
+        return _multistart(options)
+    with interrupts.shielded():  # what was solved is written, whenever Ctrl-C comes
+        return _one_solution(options)
 
 
 def _one_solution(options: argparse.Namespace) -> int:
     """Read, check that the output can be written, solve, print, write; return the exit code."""
     _check(options)
-    content = _read(options)
+    with interrupts.opened():
+        content = _read(options)
     problem = content.problem
     for path in filter(None, (options.output, options.json)):
         if path.is_dir():

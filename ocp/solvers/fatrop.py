@@ -29,7 +29,7 @@ from .multiple_shooting import multiple_shooting
 from .newton import settled
 from .optimality import assess
 from .progress import Progress, Report, silent
-from .solution import Solution, SolveReport, Status
+from .solution import Solution, SolveReport, Status, keeping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class FatropOptions:
     """Options of one solve.
 
     tolerance : on max |dJ/du| at the rolled-out states; fatrop itself is asked for a tenth of it
-    max_iterations : at least 1.  fatrop has no limit on time.
+    max_iterations : at least 1.  fatrop has no limit on time, and Ctrl-C waits for its end
     fatrop : further options by fatrop's own names
     """
 
@@ -50,6 +50,7 @@ class FatropOptions:
         validation.integer("max_iterations", self.max_iterations, 1)
 
 
+@keeping
 def solve(
     problem: Problem,
     start: Controls,
