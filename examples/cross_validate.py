@@ -49,7 +49,9 @@ from ocp import (
     solver_by_name,
 )
 from ocp import polish as newton
-from ocp.atomic import check_writable, write_atomically
+from ocp.atomic import write_atomically
+from ocp.outputs import check_folder
+from ocp.terminal import console as console_for
 from verification.crosscheck import crosscheck, optima
 from verification.crosscheck import paths as path_comparison
 
@@ -69,7 +71,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--workers", type=int, default=2, help="processes, one thread each (2)")
     add("--output", type=Path, default=Path("output/cross_validate"))
     add("--quick", action="store_true", help="10 points a class, 6 layers: seconds, for a look")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.quick:  # what is given holds all the same
+        parser.set_defaults(starts=2, seeds=2, steps=200)
+        options = parser.parse_args(arguments)
+    for name in ("starts", "seeds", "steps", "workers"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"--{name} is {getattr(options, name)}; wanted at least 1")
+    return options
 
 
 def statement(quick: bool, **changes) -> Problem:
@@ -119,8 +128,8 @@ def judged(problem: Problem, controls: Controls, known: list[Controls]):
         return optima.gap(problem, controls, polish, known)
 
 
-def three_programs(console: Console, problem: Problem, named: dict[str, Controls]) -> float:
-    """Compare the judge, CasADi and PyTorch; return the largest relative difference."""
+def three_programs(problem: Problem, named: dict[str, Controls]) -> tuple[Table, float]:
+    """Compare the judge, CasADi and PyTorch; return a table and the largest relative difference."""
     from evaluations import by_casadi, by_torch
 
     table = Table("network", "program", "objective", "gradient", "costate", "largest |dJ/du|",
@@ -135,8 +144,7 @@ def three_programs(console: Console, problem: Problem, named: dict[str, Controls
             worst = max(worst, *lines)
             table.add_row(name, other.name, *(f"{x:.1e}" for x in lines),
                           f"{np.abs(other.gradient).max():.1e}")  # fmt: skip
-    console.print(table)
-    return worst
+    return table, worst
 
 
 def gap_table(gaps: list[optima.Gap]) -> Table:
@@ -195,7 +203,7 @@ def gathered(console: Console, what: str, jobs: list[Future]) -> list:
     """Wait for the jobs, saying how many are done."""
     for done, _ in enumerate(as_completed(jobs), start=1):
         if done % 4 == 0 or done == len(jobs):
-            console.print(f"{what}: {done} of {len(jobs)}", highlight=False)
+            console.print(f"{what}: {done} of {len(jobs)}")
     return [job.result() for job in jobs]
 
 
@@ -234,13 +242,14 @@ def validate(options: argparse.Namespace, console: Console, pool: Executor) -> d
     begun, problem = time.perf_counter(), statement(options.quick)
     known, networks, gaps, polished = compute(options, console, pool, problem)
     best = known[0][0]
-    worst = three_programs(console, problem, {"exact": best.controls, "Adam, seed 0": networks[0]})
-    console.print(gap_table(gaps))
+    programs, worst = three_programs(problem, {"exact": best.controls, "Adam, seed 0": networks[0]})
     write_networks(options.output, best, networks, polished)
     path = lambda u: path_comparison.path("", TrainingFile(problem=problem, controls=u))  # noqa: E731
     exact, before, after = path(best.controls), [*map(path, networks)], [*map(path, polished)]
     with mpl.rc_context(figures.STYLE):
         save(draw(exact, before, after), options.output, "paths")
+    for table in (programs, gap_table(gaps)):
+        console.print(table)
     above = {
         "trained": [g.above_best for g in gaps],
         "polished": [g.polished_above_best for g in gaps],
@@ -248,13 +257,12 @@ def validate(options: argparse.Namespace, console: Console, pool: Executor) -> d
     summary = {name: np.quantile(gap, [0.0, 0.5, 1.0]).tolist() for name, gap in above.items()}
     for name, (least, median, largest) in summary.items():
         console.print(f"above the best known J, {name}: {least:.1%} to {largest:.1%}, median"
-                      f" {median:.1%}", highlight=False)  # fmt: skip
+                      f" {median:.1%}")  # fmt: skip
     entry = {"exact": exact.entry, "trained": [p.entry for p in before],
              "polished": [p.entry for p in after]}  # fmt: skip
     console.print(
         f"turnpike entry of {problem.depth} layers: exact {exact.entry}, trained"
-        f" {sorted(entry['trained'])}, polished {sorted(entry['polished'])}",
-        highlight=False,
+        f" {sorted(entry['trained'])}, polished {sorted(entry['polished'])}"
     )
     keys = (
         *("objective", "gradient", "polished_objective", "polished_gradient", "moved", "optimum"),
@@ -278,26 +286,20 @@ def validate(options: argparse.Namespace, console: Console, pool: Executor) -> d
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(sys.argv[1:] if arguments is None else arguments)
-    for name in ("starts", "seeds", "steps", "workers"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"--{name} is {getattr(options, name)}; wanted at least 1")
-    if options.quick:
-        options.starts, options.seeds, options.steps = 2, 2, 200
+    check_folder("--output", options.output, ("cross_validate.json", "exact.safetensors"))
     options.output.mkdir(parents=True, exist_ok=True)
-    check_writable(options.output)
-    console = Console(soft_wrap=True)
+    console = console_for(soft_wrap=True)
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
         record = validate(options, console, pool)
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     record["cpu_seconds"] = sum(r.ru_utime + r.ru_stime for r in used)
-    console.print(
-        f"{record['seconds']:.0f} s, {record['cpu_seconds']:.0f} s of processor time in"
-        f" {options.workers} processes",
-        highlight=False,
-    )
     content = json.dumps(record, indent=1).encode() + b"\n"
     write_atomically(options.output / "cross_validate.json", content)
-    console.print(f"written to {options.output}", highlight=False)
+    console.print(
+        f"{record['seconds']:.0f} s, {record['cpu_seconds']:.0f} s of processor time in"
+        f" {options.workers} processes"
+    )
+    console.print(f"written to {options.output}")
     return exits.OK
 
 

@@ -34,7 +34,9 @@ from ocp import (
     silent,
     solver_by_name,
 )
-from ocp.atomic import check_writable, write_atomically
+from ocp.atomic import write_atomically
+from ocp.outputs import check_folder
+from ocp.terminal import console as console_for
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -53,8 +55,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     add("--quick", action="store_true", help="12 points a class, depths 3, 6, 12, one seed")
     options = parser.parse_args(arguments)
-    if options.quick:
-        options.depths, options.cold_up_to, options.seeds = [3, 6, 12], 12, 1
+    if options.quick:  # what is given holds all the same
+        parser.set_defaults(depths=[3, 6, 12], cold_up_to=12, seeds=1)
+        options = parser.parse_args(arguments)
+    if options.seeds < 1:
+        raise ValueError(f"--seeds is {options.seeds}; wanted at least 1")
+    if min(options.depths) < 1:
+        raise ValueError(f"--depths are {options.depths}; wanted at least 1 each")
     return options
 
 
@@ -143,10 +150,11 @@ def save_figure(rows: list[dict], folder: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(sys.argv[1:] if arguments is None else arguments)
+    names = [f"depth_growth.{suffix}" for suffix in ("json", "pdf", "png")]
+    check_folder("--output", options.output, names)
     options.output.mkdir(parents=True, exist_ok=True)
-    check_writable(options.output)
     inputs, labels = datasets.spirals(12 if options.quick else 97)
-    console, rows = Console(), []
+    console, rows = console_for(), []
     with threadpool_limits(1):
         for depth in options.depths:
             problem = Problem(inputs=inputs, labels=labels, n_classes=2, depth=depth)
@@ -155,14 +163,13 @@ def main(arguments: list[str] | None = None) -> int:
                     rows.append(solve(problem, way, seed))
                     console.print(
                         f"N = {depth:3d}  {way:6s}  seed {seed}  {rows[-1]['status']}"
-                        f"  J = {rows[-1]['objective']:.5f}  {rows[-1]['seconds']:.2f} s",
-                        highlight=False,
+                        f"  J = {rows[-1]['objective']:.5f}  {rows[-1]['seconds']:.2f} s"
                     )
-    print_table(console, rows)
     text = json.dumps(rows, indent=1)
     write_atomically(options.output / "depth_growth.json", text.encode())
     save_figure(rows, options.output)
-    console.print(f"written to {options.output}: depth_growth.json/.pdf/.png", highlight=False)
+    print_table(console, rows)
+    console.print(f"written to {options.output}: depth_growth.json/.pdf/.png")
     return exits.OK
 
 

@@ -10,13 +10,16 @@ its readout over; every block is compared with the statement's layer on the samp
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import torch
 from torch import nn
 
 import nn_baseline
-from ocp import datasets
+from ocp import datasets, exits
+from ocp.outputs import check_folder
+from ocp.terminal import console
 
 
 class Residual(nn.Module):
@@ -30,8 +33,10 @@ class Residual(nn.Module):
         return x + self.h * torch.tanh(self.linear(x))
 
 
-def main() -> None:
+def main() -> int:
     args = arguments()
+    names = ("yours.safetensors", "trace.safetensors")
+    check_folder("--output", args.output, names)
     torch.manual_seed(0)
     inputs, labels = datasets.moons(200)
     x, y = torch.tensor(inputs, dtype=torch.float32), torch.tensor(labels)
@@ -43,7 +48,6 @@ def main() -> None:
         nn.functional.cross_entropy(model(x), y).backward()
         optimizer.step()
     right = (model(x).argmax(dim=1) == y).double().mean()
-    print(f"trained to an accuracy of {100 * right:.1f} %")
 
     lift, *blocks, readout = model
     network = nn_baseline.dense_network(
@@ -56,8 +60,11 @@ def main() -> None:
         args.output / "trace.safetensors", blocks, readout, x, y,
         lift=lift, h=h, n_classes=2, p_d=0.9, r=1e-3, beta=0,
     )  # fmt: skip
-    print(f"{args.output}/yours.safetensors: the whole network")
-    print(f"{args.output}/trace.safetensors: logits and norms only, for blocks of any kind")
+    words = console(soft_wrap=True)
+    words.print(f"trained to an accuracy of {100 * right:.1f} %")
+    words.print(f"{args.output}/yours.safetensors: the whole network")
+    words.print(f"{args.output}/trace.safetensors: logits and norms only, for blocks of any kind")
+    return exits.OK
 
 
 def arguments() -> argparse.Namespace:
@@ -68,4 +75,4 @@ def arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exits.run(main))

@@ -22,7 +22,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from nn_baseline import (
@@ -39,7 +38,8 @@ from nn_baseline import (
     train,
 )
 from ocp import Problem, exits
-from ocp.atomic import check_writable
+from ocp.outputs import check_folder
+from ocp.terminal import console
 
 DEPTH, WIDTH = 20, 64
 
@@ -47,9 +47,9 @@ DEPTH, WIDTH = 20, 64
 def main() -> int:
     args = arguments()
     torch.set_num_threads(args.threads)
-    console = Console(soft_wrap=True)
+    words = console(soft_wrap=True)
+    check_folder("--output", args.output, ("checkpoint.safetensors", "mnist_turnpike.png"))
     args.output.mkdir(parents=True, exist_ok=True)
-    check_writable(args.output)
     images = data.load("mnist", args.data_dir) if args.data_dir else data.load("mnist5k")
     epochs = args.epochs or (2 if args.quick else 6 if args.data_dir else 40)
 
@@ -58,7 +58,7 @@ def main() -> int:
         problem = statement(images, DEPTH, beta, args)
         networks[name] = trained(problem, epochs, args.seed)
         layers[name] = evaluate(networks[name], *samples(networks[name], *images.test))
-        console.print(layer_table(name, layers[name]))
+        words.print(layer_table(name, layers[name]))
 
     deep = networks["stage cost"]
     held_out = samples(deep, *images.test)
@@ -72,7 +72,6 @@ def main() -> int:
         fresh = trained(statement(images, k, 1, args), shallow, args.seed)
         found.append(cropping.compare(deep, fresh, f"fresh, {shallow} epochs", range(k), *held_out))
         beside[k] = found[-1].accuracy
-    console.print(crop_table(found))
 
     reference = None if args.embed else images.reference()
     save_training(
@@ -83,7 +82,8 @@ def main() -> int:
         reference=reference,
     )
     figure(layers, beside, args.output / "mnist_turnpike.png")
-    console.print(f"checkpoint and figure are in {args.output}")
+    words.print(crop_table(found))
+    words.print(f"checkpoint and figure are in {args.output}")
     return exits.OK
 
 

@@ -48,7 +48,9 @@ from ocp import (
     grow,
     smoothed_relu,
 )
-from ocp.atomic import check_writable, write_atomically
+from ocp.atomic import write_atomically
+from ocp.outputs import check_folder
+from ocp.terminal import console as console_for
 from verification import Verdict, verify_content
 from verification.crosscheck import paths as path_comparison
 
@@ -75,9 +77,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--output", type=Path, default=Path("output/path_ladder"))
     add("--quick", action="store_true", help="10 points a class, depths 3, 4, 6: seconds")
     options = parser.parse_args(arguments)
-    if options.quick:
-        options.depths, options.starts, options.seeds, options.steps = [3, 4, 6], 1, 1, 200
-        options.workers = 1  # a second one would only import PyTorch again
+    if options.quick:  # what is given holds all the same
+        # a second worker would only import PyTorch again
+        parser.set_defaults(depths=[3, 4, 6], starts=1, seeds=1, steps=200, workers=1)
+        options = parser.parse_args(arguments)
     for name in ("starts", "seeds", "steps", "workers"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name} is {getattr(options, name)}; wanted at least 1")
@@ -170,7 +173,7 @@ def climb_all(options: argparse.Namespace, console: Console, folder: Path) -> No
                 done += 1
                 activation, N = jobs[job]
                 console.print(f"rung {done} of {len(rungs)}: {activation}, N = {N},"
-                              f" {job.result():.0f} s", highlight=False)  # fmt: skip
+                              f" {job.result():.0f} s")  # fmt: skip
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for worker in active_children():
@@ -298,22 +301,24 @@ def as_record(options: argparse.Namespace, rungs: list[Rung], judged: list[dict]
 def main(arguments: list[str] | None = None) -> int:
     options = parse(sys.argv[1:] if arguments is None else arguments)
     folder = options.output / "rungs"
+    names = [f"ladder.{suffix}" for suffix in ("csv", "json", "pdf", "png")]
+    check_folder("--output", options.output, names)
+    check_folder("--output", folder, [f"{a}_{N}.json" for a in ACTIVATIONS for N in options.depths])
     folder.mkdir(parents=True, exist_ok=True)
-    check_writable(folder)
-    console = Console(soft_wrap=True)
+    console = console_for(soft_wrap=True)
     climb_all(options, console, folder)
     with threadpool_limits(1):
         rungs = [
             read_rung(folder, a, N, options.seeds) for a in ACTIVATIONS for N in options.depths
         ]
         judged = verdicts(rungs)
-    for table in tables(rungs, judged):
-        console.print(table)
     write_atomically(options.output / "ladder.csv", as_csv(rungs))
     write_atomically(options.output / "ladder.json", as_record(options, rungs, judged))
     with mpl.rc_context(figures.STYLE):
         save(draw(rungs), options.output, "ladder")
-    console.print(f"written to {options.output}: ladder.csv, .json, .pdf, .png", highlight=False)
+    for table in tables(rungs, judged):
+        console.print(table)
+    console.print(f"written to {options.output}: ladder.csv, .json, .pdf, .png")
     return exits.OK
 
 

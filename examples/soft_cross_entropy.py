@@ -21,17 +21,17 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from rich.console import Console
 from rich.table import Table
 
 from ocp import exits, figures
-from ocp.atomic import check_writable
 from ocp.loss import (
     misclassification_threshold,
     off_target,
     soft_cross_entropy,
     soft_target,
 )
+from ocp.outputs import check_folder
+from ocp.terminal import console
 from verification import alpha as lower_bound
 
 DISTANCES = (0.1, 1.0, 10.0)
@@ -100,8 +100,9 @@ def main(arguments: list[str] | None = None) -> int:
     n_classes, p_d = options.n_classes, options.p_d
     if n_classes < 2 or not 1 / n_classes < p_d < 1:
         raise ValueError(f"n_classes and p_d are {n_classes}, {p_d}; wanted 1/n_classes < p_d < 1")
+    names = ("soft_cross_entropy.pdf", "soft_cross_entropy.png")
+    check_folder("--output", options.output, names)
     options.output.mkdir(parents=True, exist_ok=True)
-    check_writable(options.output)
     eps = off_target(n_classes, p_d)
     table = Table("distance s", "alpha(s), closed form", "alpha*(s), tight", "ratio")
     for s in DISTANCES:
@@ -110,18 +111,19 @@ def main(arguments: list[str] | None = None) -> int:
             float(lower_bound.tight(s, n_classes, p_d)[0]),
         )
         table.add_row(f"{s:g}", f"{low:.6e}", f"{least:.6e}", f"{least / low:.4f}")
-    console = Console()
-    console.print(table)
     slope = eps * np.sqrt(n_classes / (n_classes - 1))
     g_mis = misclassification_threshold(n_classes, p_d)
-    console.print(f"curvature of alpha at 0: {eps:.4g}   slope far away: {slope:.4g}"
-                  f"   classified right below g = {g_mis:.5f}",
-                  highlight=False)  # fmt: skip
     with mpl.rc_context(figures.STYLE):
         figure = draw(n_classes, p_d, 200 if options.quick else 2000)
         figure.savefig(options.output / "soft_cross_entropy.pdf", metadata={"CreationDate": None})
         figure.savefig(options.output / "soft_cross_entropy.png")
-    console.print(f"written to {options.output}: soft_cross_entropy.pdf/.png", highlight=False)
+    words = console()
+    words.print(table)
+    words.print(
+        f"curvature of alpha at 0: {eps:.4g}   slope far away: {slope:.4g}"
+        f"   classified right below g = {g_mis:.5f}"
+    )
+    words.print(f"written to {options.output}: soft_cross_entropy.pdf/.png")
     return exits.OK
 
 

@@ -38,7 +38,9 @@ from ocp import (
     solver_by_name,
 )
 from ocp import console as show
-from ocp.atomic import check_writable, write_atomically
+from ocp.atomic import write_atomically
+from ocp.outputs import check_folder
+from ocp.terminal import console as console_for
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -59,18 +61,23 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--solver", choices=SOLVERS, default=SOLVERS[0])
     add("--output", type=Path, default=Path("output/spirals"), help="folder for what is written")
     add("--quick", action="store_true", help="12 points a class, 8 layers: seconds, for a look")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.quick:  # what is given holds all the same
+        parser.set_defaults(points_per_class=12, depth=8)
+        options = parser.parse_args(arguments)
+    if options.starts < 1:
+        raise ValueError(f"--starts is {options.starts}; wanted at least 1")
+    return options
 
 
 def solve(options: argparse.Namespace, console: Console) -> Solution:
     """Solve from every seed by depth growth and return the best strict minimum."""
-    points, depth = (12, 8) if options.quick else (options.points_per_class, options.depth)
-    inputs, labels = datasets.spirals(points)
+    inputs, labels = datasets.spirals(options.points_per_class)
     problem = Problem(
         inputs=inputs,
         labels=labels,
         n_classes=2,
-        depth=depth,
+        depth=options.depth,
         width=options.width,
         h=options.step,
         p_d=options.p_d,
@@ -79,10 +86,10 @@ def solve(options: argparse.Namespace, console: Console) -> Solution:
     )
     show.print_cautions(problem)
     solver = solver_by_name(options.solver, max_iterations=600, max_seconds=240)
-    growth = GrowthOptions(depths=default_depths(depth), start_scale=0.1, trials=options.trials)
+    growth = GrowthOptions(
+        depths=default_depths(options.depth), start_scale=0.1, trials=options.trials
+    )
     best = None
-    if options.starts < 1:
-        raise ValueError(f"--starts is {options.starts}; wanted at least 1")
     for seed in range(options.seed, options.seed + options.starts):
         with show.reporting(console) as report:
             found = grow(problem, solver, seed=seed, options=growth, report=report)
@@ -97,17 +104,14 @@ def solve(options: argparse.Namespace, console: Console) -> Solution:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(sys.argv[1:] if arguments is None else arguments)
-    console = Console()
+    console = console_for()
+    check_folder("--output", options.output, ("solution.safetensors", "report.json"))
     options.output.mkdir(parents=True, exist_ok=True)
-    check_writable(options.output)
     with threadpool_limits(1):
         solution = solve(options, console)
         table = layer_table(solution.problem, solution.controls)
     idle = idle_from(solution.controls)
-    show.print_layers(console, table, idle)
-    show.print_summary(console, solution)
     right = round(table.accuracy[-1] * solution.problem.n_samples)
-    console.print(f"classified right  {right} of {solution.problem.n_samples}", highlight=False)
     ocp.save(options.output / "solution.safetensors", solution.to_file())
     report = {
         **solution.report.to_json(),
@@ -117,8 +121,11 @@ def main(arguments: list[str] | None = None) -> int:
     }
     write_atomically(options.output / "report.json", json.dumps(report, indent=1).encode())
     written = ocp.figures.save_figures(solution, options.output)
+    show.print_layers(console, table, idle)
+    show.print_summary(console, solution)
+    console.print(f"classified right  {right} of {solution.problem.n_samples}")
     console.print(f"written to {options.output}: solution.safetensors, report.json, "
-                  + ", ".join(f"{p.stem}.pdf/.png" for p in written), highlight=False)  # fmt: skip
+                  + ", ".join(f"{p.stem}.pdf/.png" for p in written))  # fmt: skip
     if solution.status is Status.INTERRUPTED:
         return exits.INTERRUPTED
     return exits.OK if solution.status is Status.SOLVED else exits.FAILED

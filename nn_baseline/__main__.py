@@ -11,7 +11,7 @@ import argparse
 import sys
 from typing import NoReturn
 
-from ocp import exits
+from ocp import exits, outputs
 
 _PROBLEM = {  # the keys of the statement that the command line sets, with its defaults
     "depth": (int, 20, "N, number of layers"),
@@ -112,18 +112,20 @@ def parser() -> argparse.ArgumentParser:
         default="gaussian",
         help="a trained lift's start in the new networks",
     )
-    c.add_argument("--output", help="write the prefix crop at the first depth of --keep")
+    c.add_argument(
+        "--output", type=outputs.path, help="write the prefix crop at the first depth of --keep"
+    )
 
     c = commands.add_parser("export", help="write the stage trace of a training file")
     _file(c)
-    c.add_argument("--output", required=True, help="the trace, *.safetensors")
+    c.add_argument("--output", type=outputs.path, required=True, help="the trace, *.safetensors")
     return p
 
 
 def _file(c: argparse.ArgumentParser) -> None:
     c.add_argument("file", help="a training file")
     c.add_argument("--data", help="the file with its inputs, where it keeps them by reference")
-    c.add_argument("--json", help="write the numbers here as well")
+    c.add_argument("--json", type=outputs.path, help="write the numbers here as well; -: stdout")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -14,9 +14,11 @@ import torch
 from rich.console import Console
 
 from ocp import description, exits, files
-from ocp.atomic import check_writable, write_atomically
+from ocp.atomic import write_atomically
 from ocp.files import TrainingFile
+from ocp.outputs import check_folder, check_outputs, inputs_of
 from ocp.problem import Problem
+from ocp.terminal import console
 from ocp.validation import integer
 
 from . import checkpoint, cropping, data, distributed
@@ -26,7 +28,7 @@ from .initialisation import at_depth, problem_of
 from .model import Network
 from .options import Options
 from .start import available_device, samples, start_network
-from .tables import Samples, TrainingLines, crop_table, show_layers
+from .tables import Samples, TrainingLines, crop_table, json_values, layers_of, show_layers
 from .training import Status
 from .training import train as run_training
 
@@ -43,12 +45,13 @@ _EXIT = {
 
 
 def fetch(args: argparse.Namespace) -> int:
-    fetch_files(args.name, Path(args.data_dir), Console(soft_wrap=True).print)
+    fetch_files(args.name, Path(args.data_dir), console(soft_wrap=True).print)
     return exits.OK
 
 
 def train(args: argparse.Namespace, defaults: dict, option_keys: tuple[str, ...]) -> int:
-    _check_folder(args.output, args.dataset)
+    if distributed.launched_first():  # the others would try the same names at the same time
+        _check_folder(args)
     if integer("--threads", args.threads, 0):
         torch.set_num_threads(args.threads)
     problem, file_options = _problem(args, defaults)
@@ -59,8 +62,8 @@ def train(args: argparse.Namespace, defaults: dict, option_keys: tuple[str, ...]
     options.fits(problem.n_samples)
     group = distributed.Processes.join(available_device(options.device))
     network = start_network(problem, options)
-    console = Console(soft_wrap=True)
-    lines = TrainingLines(console, quiet=not group.first)
+    words = console(soft_wrap=True)
+    lines = TrainingLines(words, quiet=not group.first)
     stop = _stop_on_interrupt()
     try:
         result = run_training(
@@ -78,15 +81,16 @@ def train(args: argparse.Namespace, defaults: dict, option_keys: tuple[str, ...]
         distributed.leave()
     lines.end(result, Path(args.output))
     if group.first and result.status in (Status.FINISHED, Status.EARLY_STOPPED):
-        show_layers(console, network, file_options["test"])
+        show_layers(words, layers_of(network, file_options["test"]))
     return _EXIT[result.status]
 
 
 def eval(args: argparse.Namespace) -> int:
     _check_files(args)
     network, content = checkpoint.load_training(args.file, args.data)
-    numbers = show_layers(Console(soft_wrap=True), network, _held_out(content))
-    _write_json(args.json, numbers)
+    found = layers_of(network, _held_out(content))
+    _write_json(args.json, json_values(found))
+    show_layers(console(args.json, soft_wrap=True), found)
     return exits.OK
 
 
@@ -94,23 +98,24 @@ def crop(args: argparse.Namespace) -> int:
     _check_files(args, "output")
     _check_crop(args)
     network, content = checkpoint.load_training(args.file, args.data, dtype=torch.float32)
-    console = Console(soft_wrap=True)
+    words = console(args.json, args.output, soft_wrap=True)
     depths = _depths(network, args.keep)
     held_out = _held_out(content)
     shown = samples(network, *held_out) if held_out is not None else samples(network)
     found = [cropping.compare(network, network, "full", range(network.problem.depth), *shown)]
     found += _crops(network, content, depths, args, shown)
-    found += _fresh(network, content, depths, args, shown, console)
-    name = "held-out" if held_out is not None else "training"
-    console.print(crop_table(found, f"Crops of {args.file}, on {len(shown[1])} {name} samples"))
-    _write_json(args.json, [dataclasses.asdict(c) for c in found])
+    found += _fresh(network, content, depths, args, shown, words)
     if args.output:
         cut = cropping.keep(network, cropping.prefix(network, depths[0]))
         origin = {"options": {"cropped_from": content.sha256, "kept": depths[0]}}
         checkpoint.save_training(
             args.output, cut, origin=origin, test=held_out, reference=content.data
         )
-        console.print(f"the first {depths[0]} layers are in {args.output}")
+    _write_json(args.json, [dataclasses.asdict(c) for c in found])
+    name = "held-out" if held_out is not None else "training"
+    words.print(crop_table(found, f"Crops of {args.file}, on {len(shown[1])} {name} samples"))
+    if args.output:
+        words.print(f"the first {depths[0]} layers are in {args.output}")
     return exits.OK
 
 
@@ -118,7 +123,7 @@ def export(args: argparse.Namespace) -> int:
     _check_files(args, "output")
     network, _ = checkpoint.load_training(args.file, args.data)
     sha256 = exporting.network_trace(args.output, network, *samples(network))
-    Console(soft_wrap=True).print(f"stage trace {sha256[:12]} is in {args.output}")
+    console(args.output, soft_wrap=True).print(f"stage trace {sha256[:12]} is in {args.output}")
     return exits.OK
 
 
@@ -227,18 +232,18 @@ def _fresh(
     depths: list[int],
     args: argparse.Namespace,
     shown: tuple[torch.Tensor, torch.Tensor],
-    console: Console,
+    words: Console,
 ) -> list[cropping.Crop]:
     """Train a new network of each depth for the multiply-adds that the full one took."""
     whole, stored = args.fresh, _stored_options(content)
     if whole is None and stored is None:
-        console.print("the file does not say for how many epochs it was trained: --fresh EPOCHS")
+        words.print("the file does not say for how many epochs it was trained: --fresh EPOCHS")
     elif whole is None and stored is not None:
         whole = stored.epochs
     found = []
     for k in depths if whole else []:
         epochs = cropping.equal_budget_epochs(network.problem, whole, k)
-        console.print(f"training a new network of depth {k} for {epochs} epochs", highlight=False)
+        words.print(f"training a new network of depth {k} for {epochs} epochs")
         options = _again(content, epochs, args.lr)
         fresh = start_network(at_depth(network.problem, k, args.lift), options)
         run_training(fresh, options)
@@ -281,41 +286,19 @@ def _again(content: TrainingFile, epochs: int, lr: float | None) -> Options:
 # --- what is written --------------------------------------------------------------------------
 
 
-def _write_json(path: str | None, content: object) -> None:
+def _write_json(path: Path | None, content: object) -> None:
     if path is not None:
         write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def _check_files(args: argparse.Namespace, *written: str) -> None:
     """Refuse, before any work, outputs that would replace an input or cannot be written."""
-    named = {"the input": args.file, "--data": args.data}
-    taken = {Path(path).resolve(): name for name, path in named.items() if path}
-    for name in (*written, "json"):
-        path = getattr(args, name)
-        if path is None:
-            continue
-        place = Path(path).resolve()
-        if place in taken:
-            raise ValueError(f"--{name} is {path}, which is {taken[place]}; wanted another file")
-        if not path or place.is_dir():
-            raise ValueError(f"--{name} is {path!r}, a folder; wanted a file")
-        if not place.parent.is_dir():
-            raise ValueError(f"--{name} is {path}, but there is no folder {place.parent}")
-        check_writable(place.parent)
-        taken[place] = f"--{name}"
+    outputs = {f"--{name}": getattr(args, name) for name in (*written, "json")}
+    check_outputs(outputs, inputs_of(args.file, args.data))
 
 
-def _check_folder(output: str, source: str) -> None:
+def _check_folder(args: argparse.Namespace) -> None:
     """Refuse, before any work, a folder that cannot be made or that holds what is trained on."""
-    if not output:
-        raise ValueError("--output is empty; wanted a folder")
-    folder = Path(output)
-    if source and (folder / checkpoint.TRAINING_FILE).resolve() == Path(source).resolve():
-        raise ValueError(
-            f"--output {folder} holds {source} itself, which training would replace;"
-            " wanted another folder"
-        )
-    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    if not there.is_dir():
-        raise ValueError(f"--output is {folder}, but {there} is a file; wanted a folder")
-    check_writable(there)
+    names = (checkpoint.STATE_FILE, checkpoint.TRAINING_FILE, checkpoint.LOG_FILE)
+    inputs = {} if args.resume else inputs_of(args.dataset)
+    check_folder("--output", args.output, names, inputs)

@@ -11,6 +11,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 
+def launched_first() -> bool:
+    """Whether torchrun, if it started this process, gave it rank 0; known before any joining."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Processes:
     """Which process this is, of how many."""

@@ -20,19 +20,27 @@ from .training import Progress, Result
 Samples = tuple[np.ndarray, np.ndarray]
 
 
-def show_layers(console: Console, network: Network, held_out: Samples | None) -> dict:
-    """Print the network layer by layer; return the numbers as JSON values by set of samples."""
-    shown = {"training": evaluate(network, *samples(network))}
+def layers_of(network: Network, held_out: Samples | None) -> dict[str, Layers]:
+    """Return the network layer by layer, by set of samples."""
+    found = {"training": evaluate(network, *samples(network))}
     if held_out is not None:
-        shown["held-out"] = evaluate(network, *samples(network, *held_out))
-    console.print(layer_table(shown))
-    for name, layers in shown.items():
+        found["held-out"] = evaluate(network, *samples(network, *held_out))
+    return found
+
+
+def json_values(found: dict[str, Layers]) -> dict:
+    """Return what `layers_of` found as JSON values."""
+    return {name: _json_values(layers) for name, layers in found.items()}
+
+
+def show_layers(console: Console, found: dict[str, Layers]) -> None:
+    """Print what `layers_of` found."""
+    console.print(layer_table(found))
+    for name, layers in found.items():
         console.print(
             f"{name}: objective {layers.objective:.8g}, accuracy"
-            f" {100 * layers.accuracy[-1]:.2f} %, turnpike from layer {layers.entry}",
-            highlight=False,
+            f" {100 * layers.accuracy[-1]:.2f} %, turnpike from layer {layers.entry}"
         )
-    return {name: _json_values(layers) for name, layers in shown.items()}
 
 
 def layer_table(shown: dict[str, Layers]) -> Table:
@@ -104,14 +112,14 @@ class TrainingLines:
                 parts.append(f"accuracy {100 * entry['accuracy']:.2f} %")
                 if entry["entry"]:
                     parts.append(f"data cost at rest from layer {entry['entry']}")
-            self.console.print("  ".join(parts), highlight=False)
+            self.console.print("  ".join(parts))
 
     def end(self, result: Result, folder: Path) -> None:
         if self.quiet:
             return
-        self.console.print(f"{result.status.value} {result.message}".rstrip(), highlight=False)
+        self.console.print(f"{result.status.value} {result.message}".rstrip())
         for finding in result.findings:
-            self.console.print(f"{finding.message}: {finding.hint}", highlight=False)
+            self.console.print(f"{finding.message}: {finding.hint}")
         self.console.print(f"{result.steps} steps, {result.seconds:.1f} s; files in {folder}")
 
 

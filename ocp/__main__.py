@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import exits
+from . import exits, outputs
 
 DESCRIPTION = """Solve small training problems exactly, as optimal control problems.
 
@@ -83,7 +83,9 @@ def _depth(text: str) -> int | None:
 
 
 def _solver_arguments(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--output", type=Path, required=True, help="training file to write")
+    verb.add_argument(
+        "--output", type=outputs.path, required=True, help="training file to write; -: stdout"
+    )
     verb.add_argument("--data", type=Path, help="file with the inputs, where FILE refers to one")
     verb.add_argument("--solver", default=None, help="structured (default), ipopt or fatrop")
     verb.add_argument("--seed", type=int, default=0, help="seed of random controls (0)")
@@ -97,7 +99,9 @@ def _solver_arguments(verb: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="an option in the solver's own words, e.g. mumps_pivot_order=5; repeatable",
     )
-    verb.add_argument("--json", type=Path, help="also write the solve report as JSON")
+    verb.add_argument(
+        "--json", type=outputs.path, help="also write the solve report as JSON; -: stdout"
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -145,11 +145,12 @@ def loads_json(text: str) -> object:
         raise ValueError(f"the JSON holds {constant}; wanted finite numbers")
 
     def unique(pairs: list[tuple[str, object]]) -> dict:
-        keys = [key for key, _ in pairs]
-        for key in keys:
-            if keys.count(key) > 1:
+        found: dict[str, object] = {}
+        for key, value in pairs:
+            if key in found:
                 raise ValueError(f"the JSON holds the key {key!r} twice; wanted each once")
-        return dict(pairs)
+            found[key] = value
+        return found
 
     try:
         return json.loads(text, parse_constant=refuse, object_pairs_hook=unique)

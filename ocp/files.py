@@ -108,6 +108,8 @@ def load(path: str | os.PathLike, data: str | os.PathLike | None = None) -> Trai
         return _load(Path(path), data)
     except InputsElsewhere as error:
         raise InputsElsewhere(f"{path}: {error}") from None
+    except OverflowError as error:
+        raise ValueError(f"{path}: a number is too large for float64 ({error})") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 

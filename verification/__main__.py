@@ -11,7 +11,7 @@ import argparse
 import os
 import sys
 
-from ocp import exits
+from ocp import exits, outputs
 
 from .checks import CHECKS, REGISTRY
 
@@ -37,8 +37,12 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parse.add_argument("files", nargs="*", metavar="FILE", help="training file (*.safetensors)")
-    parse.add_argument("--json", metavar="OUT", help="write the machine-readable report there")
-    parse.add_argument("--latex", action="store_true", help="print a LaTeX table instead")
+    parse.add_argument(
+        "--json", type=outputs.path, metavar="OUT", help="write the report as JSON; -: stdout"
+    )
+    parse.add_argument(
+        "--latex", type=outputs.path, metavar="OUT", help="write it as a LaTeX table; -: stdout"
+    )
     parse.add_argument(
         "--certify", action="store_true", help="prove the minimum in ball arithmetic (python-flint)"
     )
@@ -98,12 +102,9 @@ def _judge(files: list[str], only: list[str], options: argparse.Namespace) -> in
 
     if options.certify:
         api.require_certify_extra()
-    if options.json:
-        folder = os.path.dirname(os.path.abspath(options.json))
-        if not os.path.isdir(folder):
-            raise ValueError(f"--json {options.json}: the folder {folder} does not exist")
-        if os.path.realpath(options.json) in {os.path.realpath(name) for name in files}:
-            raise ValueError(f"--json {options.json} is one of the files to be judged")
+    written = {"--json": options.json, "--latex": options.latex}
+    read = {f"the file {name}": name for name in files}
+    outputs.check_outputs(written, {**read, "--data": options.data})
     with console.progress() as tell:
         report = api.verify(
             *files,
@@ -116,7 +117,9 @@ def _judge(files: list[str], only: list[str], options: argparse.Namespace) -> in
         )
     if options.json:
         write_atomically(options.json, api.json_text(report).encode())
-    console.show_latex(report) if options.latex else console.show(report)
+    if options.latex:
+        write_atomically(options.latex, console.latex_text(report).encode())
+    console.show(report, *written.values())
     return report.exit_code
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import math
-import sys
+import os
+import re
 from collections.abc import Callable, Iterator
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from ocp.exits import printable
+from ocp.terminal import console as console_for
 
 from .report import Entry, Report, Verdict, headline, plain_table
 
@@ -22,6 +25,11 @@ _STYLES = {
     Verdict.NOT_APPLICABLE: "dim",
     Verdict.NOT_CHECKED: "dim",
 }
+_LATEX = {
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+    **{c: "\\" + c for c in "{}$&#%_"},
+    **{"<=": r"$\le$", ">=": r"$\ge$", "<": "$<$", ">": "$>$"},
+}
 #: outcomes whose sentence is printed under the table
 _EXPLAINED = (Verdict.FAILED, Verdict.INCONCLUSIVE)
 
@@ -29,19 +37,22 @@ _EXPLAINED = (Verdict.FAILED, Verdict.INCONCLUSIVE)
 @contextlib.contextmanager
 def progress() -> Iterator[Callable[[str], None]]:
     """Yield a function that shows what is being checked; silent unless on a terminal."""
-    console = Console(stderr=True)
+    console = console_for(stderr=True)
     if not console.is_terminal:
         yield lambda text: None
         return
     with console.status("reading") as status:
-        yield lambda text: status.update(text)
+        yield lambda text: status.update(Text(printable(text)))
 
 
-def show(report: Report) -> None:
-    """Print the table on a terminal, one line an entry elsewhere; the headline comes last."""
-    console = Console()
+def show(report: Report, *outputs: str | os.PathLike | None) -> None:
+    """Print the table on a terminal, one line an entry elsewhere; the headline comes last.
+
+    outputs : what else is written; words go to standard error where it is standard output
+    """
+    console = console_for(*outputs)
     if not console.is_terminal:
-        sys.stdout.write(f"{plain_table(report)}\n{headline(report)}\n")
+        console.file.write(f"{plain_table(report)}\n{headline(report)}\n")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("outcome", "name"):
@@ -55,22 +66,23 @@ def show(report: Report) -> None:
             Text(entry.name),
             number(entry.measured),
             _bound(entry),
-            Text(entry.where, style="dim"),
+            Text(printable(entry.where), style="dim"),
         )
     console.print(table)
     for entry in report.entries:
         if entry.explanation and (entry.verdict in _EXPLAINED or math.isnan(entry.measured)):
             style = _STYLES.get(entry.verdict, "")
-            console.print(Text(f"{entry.name}: {entry.explanation}", style=style), soft_wrap=True)
+            text = Text(printable(f"{entry.name}: {entry.explanation}"), style=style)
+            console.print(text, soft_wrap=True)
     style = {0: "bold green", 1: "bold red"}.get(report.exit_code, "bold yellow")
     console.print(Text(headline(report), style=style), soft_wrap=True)
 
 
-def show_latex(report: Report) -> None:
-    """Print the report as a LaTeX tabular."""
+def latex_text(report: Report) -> str:
+    """Return the report as a LaTeX tabular."""
     rows = [
         " & ".join(
-            _escape(cell)
+            _escape(printable(cell))
             for cell in (
                 entry.verdict.value,
                 entry.name,
@@ -84,7 +96,7 @@ def show_latex(report: Report) -> None:
     ]
     head = r"outcome & check & measured & bound & where \\ \hline"
     lines = [r"\begin{tabular}{llrrl}", head, *rows, r"\end{tabular}", f"% {headline(report)}"]
-    sys.stdout.write("\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"
 
 
 def number(value: float) -> str:
@@ -97,8 +109,4 @@ def _bound(entry: Entry) -> str:
 
 
 def _escape(text: str) -> str:
-    for found, wanted in (("\\", r"\textbackslash "), ("_", r"\_"), ("%", r"\%"), ("&", r"\&")):
-        text = text.replace(found, wanted)
-    for found, wanted in (("#", r"\#"), ("<=", r"$\le$"), (">=", r"$\ge$"), ("^", r"\^{}")):
-        text = text.replace(found, wanted)
-    return text.replace("> ", "$>$ ").replace("< ", "$<$ ")
+    return re.sub(r"[<>]=|[\\{}$&#%_~^<>]", lambda found: _LATEX[found[0]], text)

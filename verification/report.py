@@ -301,7 +301,7 @@ def plain_table(report: Report) -> str:
         where = f" at {entry.where}" if entry.where else ""
         text = f": {entry.explanation}" if entry.explanation else ""
         lines.append(f"{entry.verdict.value:14s} {entry.name}  {inequality(entry)}{where}{text}")
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join(exits.printable(line.rstrip()) for line in lines)
 
 
 def inequality(entry: Entry) -> str:

@@ -38,7 +38,7 @@ GROWTH = continuation_rows.GROWTH | {"append_scale": 1e-6}
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     made = study.parser(__doc__, NAME)
-    options = made.parse_args(arguments)
+    options = study.parsed(made, arguments)
     options.sets, options.activations = dict(SETS), ("tanh", "silu")
     options.depths, options.seeds, options.later = (3, 5, 8, 12, 20, 30, 50, 100), (0, 1), 8
     options.images, options.image_activations = ("digits", "mnist5k"), ("tanh", "relu")

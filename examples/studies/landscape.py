@@ -52,11 +52,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         metavar="FILE",
         help="a minimum to begin with (examples/best_known/earlier/spirals.safetensors)",
     )
-    options = made.parse_args(arguments)
+    options = study.parsed(made, arguments, starts=6, shakes=3, adam=1, ipopt=1, certified=1)
     options.steps, options.generations, options.case = 5000, 4, SPIRALS
     if options.quick:
-        options.starts, options.shakes, options.adam, options.ipopt = 6, 3, 1, 1
-        options.certified, options.steps, options.generations, options.case = 1, 50, 1, SMALL
+        options.steps, options.generations, options.case = 50, 1, SMALL
     elif options.known is None:
         options.known = BEST_KNOWN
     for name, least in (("starts", 2), ("shakes", 1), ("adam", 1), ("ipopt", 1), ("certified", 1)):

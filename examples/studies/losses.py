@@ -38,7 +38,7 @@ GROWTH = continuation_rows.GROWTH | {"append_scale": 1e-3}
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    options = study.parser(__doc__, NAME).parse_args(arguments)
+    options = study.parsed(study.parser(__doc__, NAME), arguments)
     options.data = {"data": "moons", "data_options": {"n_samples": 40, "noise": 0.1}}
     options.weights, options.deep = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6), 1e-3
     options.depth, options.depths = 20, (10, 20, 40, 80)

@@ -39,7 +39,7 @@ GROWTH = continuation_rows.GROWTH | {"append_scale": 1e-6}
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    options = study.parser(__doc__, NAME).parse_args(arguments)
+    options = study.parsed(study.parser(__doc__, NAME), arguments)
     options.cases, options.values = CASES, VALUES
     options.depths, options.seeds = (
         {"two": (10, 20, 40), "ten": (4, 8, 16)},

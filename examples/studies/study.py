@@ -31,7 +31,8 @@ from pathlib import Path
 import csv_tables
 import executors
 
-from ocp.atomic import check_writable, write_atomically
+from ocp.atomic import write_atomically
+from ocp.outputs import check_folder
 
 #: columns that a table keeps even where all its lines agree
 KEPT = ("row", "seed", "J", "status", "exit_code")
@@ -80,6 +81,30 @@ def parser(description: str, name: str) -> argparse.ArgumentParser:
     return made
 
 
+def parsed(
+    made: argparse.ArgumentParser, arguments: Sequence[str], **quick: object
+) -> argparse.Namespace:
+    """Return the options; refuse those that would be ignored.
+
+    quick : defaults under --quick, which overrides nothing that was given
+    """
+    options = made.parse_args(arguments)
+    names = list(vars(options))
+    found = made.parse_args(arguments, argparse.Namespace(**dict.fromkeys(names)))
+    given = [name for name in names if getattr(found, name) is not None]
+    if options.from_tables is not None:
+        for name in given:
+            if name not in ("from_tables", "output"):
+                option = f"--{name.replace('_', '-')}"
+                raise ValueError(f"{option} is given with --from-tables, which computes nothing")
+    if "workers" in given and options.cluster not in (None, "local"):
+        raise ValueError("--workers is given with --cluster, whose workers are there already")
+    if options.quick:
+        made.set_defaults(**quick)
+        options = made.parse_args(arguments)
+    return options
+
+
 class Study:
     """Owns the output folder of one study and the executor that its rows run on."""
 
@@ -99,8 +124,10 @@ class Study:
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Study:
+        names = [f"{self.name}_{record}.json" for record in ("common", "cost")]
+        check_folder("--output", self.folder, names)
+        check_folder("--output", self.rows_folder, ["row.json"])
         self.rows_folder.mkdir(parents=True, exist_ok=True)
-        check_writable(self.rows_folder)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -259,7 +286,7 @@ class Study:
         return row
 
     def _say(self, text: str) -> None:
-        self.console.print(text, highlight=False, soft_wrap=True)
+        self.console.print(text, soft_wrap=True)
 
 
 def conduct(
@@ -269,11 +296,10 @@ def conduct(
     draw: Callable[[dict[str, list[dict]]], dict],
 ) -> int:
     """Compute a study's rows and tables, then draw its figures from the tables; the exit code."""
-    from rich.console import Console
-
     from ocp import exits
+    from ocp.terminal import console as console_for
 
-    console = Console()
+    console = console_for()
     tables = options.from_tables
     if tables is None:
         try:
@@ -281,7 +307,7 @@ def conduct(
                 compute(options, held)
                 held.write()
         except OutOfTime:
-            console.print("time is over; the same command goes on from here", highlight=False)
+            console.print("time is over; the same command goes on from here")
             return exits.FAILED
         tables = options.output
     figures = drawn(name, tables, draw)
@@ -289,8 +315,7 @@ def conduct(
     for figure, made in figures.items():
         csv_tables.save_figure(made, options.output, figure)
     more = ", tables" if options.from_tables is None else ""
-    console.print(f"written to {options.output}: {', '.join(figures)} (PDF, PNG){more}",
-                  highlight=False)  # fmt: skip
+    console.print(f"written to {options.output}: {', '.join(figures)} (PDF, PNG){more}")
     return exits.OK
 
 

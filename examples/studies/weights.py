@@ -28,7 +28,7 @@ DEFAULT = {"p_d": 0.9, "r": 1e-3, "gamma": 1.0, "h": 0.5}
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    options = study.parser(__doc__, NAME).parse_args(arguments)
+    options = study.parsed(study.parser(__doc__, NAME), arguments)
     options.data = {"data": "spirals", "data_options": {"points_per_class": 24}}
     options.depth, options.seeds = 20, (0, 1, 2)
     options.sweeps = {

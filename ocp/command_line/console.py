@@ -10,8 +10,10 @@ from collections.abc import Iterator
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ..evaluation.depth import LayerTable, depth_used, entry_layer, idle_from
+from ..exits import printable
 from ..problem import Problem
 from ..solvers.progress import Progress, Report
 from ..solvers.solution import Solution
@@ -32,12 +34,12 @@ def reporting(console: Console, every: float = 2.0) -> Iterator[Report]:
         if np.isfinite(progress.residual):
             line += f"  gradient {progress.residual:.1e}"
         if progress.message:
-            console.print(f"depth {progress.depth}: {progress.message}", highlight=False)
+            console.print(f"depth {progress.depth}: {progress.message}")
         elif status is not None:
-            status.update(line)
+            status.update(Text(line))
         elif time.monotonic() - last > every:
             last = time.monotonic()
-            console.print(line, highlight=False)
+            console.print(line)
 
     with status or contextlib.nullcontext():
         yield report
@@ -46,7 +48,7 @@ def reporting(console: Console, every: float = 2.0) -> Iterator[Report]:
 def print_cautions(problem: Problem) -> None:
     """Print what is allowed but limits what can be concluded, to stderr."""
     for sentence in problem.cautions():
-        print(f"warning: {sentence}", file=sys.stderr)
+        print(printable(f"warning: {sentence}"), file=sys.stderr)
 
 
 def print_layers(console: Console, table: LayerTable, idle: int) -> None:
@@ -105,4 +107,4 @@ def print_summary(console: Console, solution: Solution) -> None:
         lines.append(("note", report.message))
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
-        console.print(f"{name:<{width}}  {value}", highlight=False, soft_wrap=True)
+        console.print(f"{name:<{width}}  {value}", soft_wrap=True)

@@ -11,20 +11,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from threadpoolctl import threadpool_limits
 
 from .. import description, exits, files, interrupts, solvers
-from ..atomic import check_writable, write_atomically
+from ..atomic import write_atomically
 from ..continuation import growth as continuation
 from ..continuation import growth_by_gain
-from ..continuation.multistart import multistart, solution_path, table
+from ..continuation.multistart import PROBLEM, multistart, solution_path, table
 from ..controls import Controls, random_start
 from ..evaluation.depth import idle_from, layer_table
+from ..outputs import check_folder, check_outputs, inputs_of
 from ..problem import Problem
 from ..solvers.newton import polish
 from ..solvers.progress import Report
 from ..solvers.solution import Solution, Status
+from ..terminal import console as console_for
 from . import console as show
 
 
@@ -37,38 +38,35 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def _one_solution(options: argparse.Namespace) -> int:
-    """Read, check that the output can be written, solve, print, write; return the exit code."""
+    """Read, check that the outputs can be written, solve, write, print; return the exit code."""
     _check(options)
     with interrupts.opened():
         content = _read(options)
-    problem = content.problem
-    for path in filter(None, (options.output, options.json)):
-        if path.is_dir():
-            raise ValueError(f"{path} is a folder; wanted the name of a file")
-        check_writable(path.parent)
-    show.print_cautions(problem)
-    console = Console()
+    outputs = {"--output": options.output, "--json": options.json}
+    check_outputs(outputs, inputs_of(options.source, options.data))
+    show.print_cautions(content.problem)
+    console = console_for(*outputs.values())
     verb = {"solve": _solve, "polish": _polish, "grow": _grow}[options.verb]
     # a number out of range ends as a status, not as a warning with a line of source
     with threadpool_limits(1), np.errstate(all="ignore"):
         with show.reporting(console) as report:
             solution = verb(options, content, report)
+        test = {"test_inputs": content.test_inputs, "test_labels": content.test_labels}
+        files.save(options.output, solution.to_file(**test, data=content.data))
+        if options.json:
+            text = json.dumps(solution.report.to_json(), indent=1)
+            write_atomically(options.json, text.encode())
         layers = layer_table(solution.problem, solution.controls)
     show.print_layers(console, layers, idle_from(solution.controls))
     show.print_summary(console, solution)
-    test = {"test_inputs": content.test_inputs, "test_labels": content.test_labels}
-    files.save(options.output, solution.to_file(**test, data=content.data))
-    if options.json:
-        text = json.dumps(solution.report.to_json(), indent=1)
-        write_atomically(options.json, text.encode())
-    console.print(f"written to {options.output}", highlight=False)
+    console.print(f"written to {options.output}")
     if solution.status is Status.INTERRUPTED:
         return exits.INTERRUPTED
     return exits.OK if solution.status is Status.SOLVED else exits.FAILED
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Refuse option values that no solve could use, and a report that would replace a file."""
+    """Refuse option values that no solve could use."""
     if options.solver not in (None, *solvers.NAMES):
         raise ValueError(f"solver is {options.solver!r}; wanted one of {', '.join(solvers.NAMES)}")
     if not (np.isfinite(options.tolerance) and options.tolerance > 0):
@@ -77,11 +75,6 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError(f"--max-iterations is {options.max_iterations}; wanted at least 1")
     if options.seed < 0:
         raise ValueError(f"--seed is {options.seed}; wanted at least 0")
-    if options.json and options.json.resolve() in (
-        options.source.resolve(),
-        options.output.resolve(),
-    ):
-        raise ValueError(f"--json is {options.json}, which is another file of this command")
 
 
 def _read(options: argparse.Namespace) -> files.TrainingFile:
@@ -185,11 +178,13 @@ def _multistart(options: argparse.Namespace) -> int:
         problem = description.load(source)
     else:
         problem = files.load(source, data=options.data).problem
+    seeds = range(options.seed, options.seed + options.starts)
+    written = [*(f"seed_{seed}.{kind}" for seed in seeds for kind in ("json", "safetensors"))]
+    written += [PROBLEM, "table.md", "best.safetensors"]
+    check_folder("--output", options.output, written, inputs_of(source, options.data))
     show.print_cautions(problem)
     options.output.mkdir(parents=True, exist_ok=True)
-    check_writable(options.output)
-    console = Console()
-    seeds = range(options.seed, options.seed + options.starts)
+    console = console_for()
     with _executor(options) as executor, show.reporting(console) as report:
         found = multistart(
             problem,
@@ -201,16 +196,17 @@ def _multistart(options: argparse.Namespace) -> int:
             report=report,
         )
     write_atomically(options.output / "table.md", table(found).encode())
+    if found.best is not None:
+        best = solution_path(options.output, found.best.seed)
+        write_atomically(options.output / "best.safetensors", best.read_bytes())
     solved = sum(start.solved for start in found.starts)
     console.print(
         f"{solved} of {options.starts} starts SOLVED, {len(found.optima)} distinct minima"
     )
     if found.best is None:
         return exits.FAILED
-    best = solution_path(options.output, found.best.seed)
-    write_atomically(options.output / "best.safetensors", best.read_bytes())
     console.print(f"best found: J = {found.best.objective:.10f} (seed {found.best.seed})")
-    console.print(f"written to {options.output}: best.safetensors, table.md", highlight=False)
+    console.print(f"written to {options.output}: best.safetensors, table.md")
     return exits.OK
 
 

@@ -217,13 +217,13 @@ def test_what_cannot_be_written_is_found_before_the_work(tmp_path, capsys):
         (["eval", name], "not a complete safetensors file"),
         (["train", unreadable, "--output", str(tmp_path / "run")], "points.npz"),
         (["eval", name, "--json", str(tmp_path / "no" / "x")], "there is no folder"),
-        (["crop", name, "--output", str(tmp_path)], "a folder; wanted a file"),
-        (["export", name, "--output", ""], "wanted a file"),
+        (["crop", name, "--output", str(tmp_path)], "wanted the name of a file"),
+        (["export", name, "--output", ""], "wanted the name of a file"),
         (["crop", name, "--threshold", "nan"], "wanted at least 0 and below 1"),
         (["crop", name, "--fresh", "-1"], "wanted at least 0 epochs"),
         (["crop", name, "--lr", "0"], "lr is 0"),
         (["train", unreadable, "--output", name], "is a file; wanted a folder"),
-        (["train", unreadable, "--output", ""], "--output is empty"),
+        (["train", unreadable, "--output", ""], "--output is ''; wanted a folder"),
         (["train", unreadable, "--output", str(tmp_path), "--threads", "-1"], "--threads is -1"),
     ):
         assert main(arguments) == 2, arguments

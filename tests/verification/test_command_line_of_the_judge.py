@@ -87,7 +87,7 @@ def test_the_tolerance_is_obeyed(tmp_path):
         (["GOOD", "--tol", "nan"], "--tol"),
         (["GOOD", "--only", "firstorder"], "unknown check 'firstorder'"),
         (["GOOD", "--data", "GOOD"], "no file keeps its inputs elsewhere"),
-        (["GOOD", "--json", "no/such/folder/x.json"], "does not exist"),
+        (["GOOD", "--json", "no/such/folder/x.json"], "there is no folder"),
     ],
 )
 def test_unusable_input_gets_one_sentence_and_exit_code_2(good, arguments, says, capsys):
@@ -111,7 +111,7 @@ def test_ctrl_c_exits_130(good, monkeypatch):
 
 
 def test_latex(good, capsys):
-    assert main([good, "--latex", "--only", "first_order"]) == 0
+    assert main([good, "--latex", "-", "--only", "first_order"]) == 0
     text = capsys.readouterr().out
     assert text.startswith(r"\begin{tabular}") and r"first\_order.gradient" in text
     assert text.count(r"\\") == 6 and "% PASSED" in text
