@@ -5,18 +5,15 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import signal
-from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 import torch
 from rich.console import Console
 
-from ocp import description, exits, files
+from ocp import description, exits, files, run_folder
 from ocp.atomic import write_atomically
 from ocp.files import TrainingFile
-from ocp.outputs import check_folder, check_outputs, inputs_of
+from ocp.outputs import check_outputs, inputs_of
 from ocp.problem import Problem
 from ocp.terminal import console
 from ocp.validation import integer
@@ -29,7 +26,7 @@ from .model import Network
 from .options import Options
 from .start import available_device, samples, start_network
 from .tables import Samples, TrainingLines, crop_table, json_values, layers_of, show_layers
-from .training import Status
+from .training import FILES, Status, check_use
 from .training import train as run_training
 
 #: of a file's own claim; longer trainings have to be asked for
@@ -52,30 +49,35 @@ def fetch(args: argparse.Namespace) -> int:
 def train(args: argparse.Namespace, defaults: dict, option_keys: tuple[str, ...]) -> int:
     if distributed.launched_first():  # the others would try the same names at the same time
         _check_folder(args)
+    extend = args.extend is not None
+    if extend and args.epochs is not None:
+        raise ValueError("--epochs is given with --extend, which says how many there shall be")
     if integer("--threads", args.threads, 0):
         torch.set_num_threads(args.threads)
     problem, file_options = _problem(args, defaults)
     given = {name: getattr(args, name) for name in option_keys}
     if args.batch_size is None:
         given["batch_size"] = _batch_size(problem.n_samples)
+    given["epochs"] = args.extend if extend else 10 if args.epochs is None else args.epochs
     options = Options(**given | {"device": distributed.local_device(args.device)})
     options.fits(problem.n_samples)
     group = distributed.Processes.join(available_device(options.device))
     network = start_network(problem, options)
     words = console(soft_wrap=True)
     lines = TrainingLines(words, quiet=not group.first)
-    stop = _stop_on_interrupt()
     try:
         result = run_training(
             network,
             options,
             folder=Path(args.output),
             resume=args.resume,
+            extend=extend,
             report=lines.progress,
             record=lines.record,
-            should_stop=stop,
             processes=group,
             file_options=file_options,
+            facts={name: getattr(args, name) for name in ("embed", "no_held_out", "threads")},
+            source={name: getattr(args, name) for name in ("dataset", "split", "lift", "trained")},
         )
     finally:
         distributed.leave()
@@ -152,20 +154,6 @@ def _problem(args: argparse.Namespace, defaults: dict) -> tuple[Problem, dict]:
         )
         test, reference = dataset.test, None if args.embed else dataset.reference()
     return problem, {"test": None if args.no_held_out else test, "reference": reference}
-
-
-def _stop_on_interrupt() -> Callable[[], bool]:
-    """Turn the first Ctrl-C into a clean stop; the second one ends the process."""
-    asked: list[int] = []
-
-    def handle(signum: int, frame: FrameType | None) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(signum)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handle)
-    return lambda: bool(asked)
 
 
 def _batch_size(n_samples: int) -> int:
@@ -299,6 +287,6 @@ def _check_files(args: argparse.Namespace, *written: str) -> None:
 
 def _check_folder(args: argparse.Namespace) -> None:
     """Refuse, before any work, a folder that cannot be made or that holds what is trained on."""
-    names = (checkpoint.STATE_FILE, checkpoint.TRAINING_FILE, checkpoint.LOG_FILE)
-    inputs = {} if args.resume else inputs_of(args.dataset)
-    check_folder("--output", args.output, names, inputs)
+    resume = args.resume or args.extend is not None
+    run_folder.check("--output", args.output, FILES, {} if resume else inputs_of(args.dataset))
+    check_use(Path(args.output), resume=resume)
