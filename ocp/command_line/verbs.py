@@ -6,21 +6,20 @@ import argparse
 import concurrent.futures
 import contextlib
 import json
-import multiprocessing
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from .. import description, exits, files, interrupts, solvers
+from .. import description, exits, files, interrupts, run_folder, solvers, workers
 from ..atomic import write_atomically
 from ..continuation import growth as continuation
 from ..continuation import growth_by_gain
-from ..continuation.multistart import PROBLEM, multistart, solution_path, table
+from ..continuation.multistart import BEST, PROBLEM, TABLE, multistart
 from ..controls import Controls, random_start
 from ..evaluation.depth import idle_from, layer_table
-from ..outputs import check_folder, check_outputs, inputs_of
+from ..outputs import check_outputs, inputs_of
 from ..problem import Problem
 from ..solvers.newton import polish
 from ..solvers.progress import Report
@@ -67,12 +66,17 @@ def _one_solution(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> None:
     """Refuse option values that no solve could use."""
+    _check_start(options)
+    if options.max_iterations < 1:
+        raise ValueError(f"--max-iterations is {options.max_iterations}; wanted at least 1")
+
+
+def _check_start(options: argparse.Namespace) -> None:
+    """What all verbs have."""
     if options.solver not in (None, *solvers.NAMES):
         raise ValueError(f"solver is {options.solver!r}; wanted one of {', '.join(solvers.NAMES)}")
     if not (np.isfinite(options.tolerance) and options.tolerance > 0):
         raise ValueError(f"tolerance is {options.tolerance}; wanted a number above 0")
-    if options.max_iterations < 1:
-        raise ValueError(f"--max-iterations is {options.max_iterations}; wanted at least 1")
     if options.seed < 0:
         raise ValueError(f"--seed is {options.seed}; wanted at least 0")
 
@@ -173,6 +177,7 @@ def _multistart(options: argparse.Namespace) -> int:
     for name in ("starts", "workers"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name} is {getattr(options, name)}; wanted at least 1")
+    _check_start(options)
     source = options.source
     if source.suffix in (".toml", ".json"):
         problem = description.load(source)
@@ -180,10 +185,9 @@ def _multistart(options: argparse.Namespace) -> int:
         problem = files.load(source, data=options.data).problem
     seeds = range(options.seed, options.seed + options.starts)
     written = [*(f"seed_{seed}.{kind}" for seed in seeds for kind in ("json", "safetensors"))]
-    written += [PROBLEM, "table.md", "best.safetensors"]
-    check_folder("--output", options.output, written, inputs_of(source, options.data))
+    written += [PROBLEM, TABLE, BEST]
+    run_folder.check("--output", options.output, written, inputs_of(source, options.data))
     show.print_cautions(problem)
-    options.output.mkdir(parents=True, exist_ok=True)
     console = console_for()
     with _executor(options) as executor, show.reporting(console) as report:
         found = multistart(
@@ -195,10 +199,6 @@ def _multistart(options: argparse.Namespace) -> int:
             executor=executor,
             report=report,
         )
-    write_atomically(options.output / "table.md", table(found).encode())
-    if found.best is not None:
-        best = solution_path(options.output, found.best.seed)
-        write_atomically(options.output / "best.safetensors", best.read_bytes())
     solved = sum(start.solved for start in found.starts)
     console.print(
         f"{solved} of {options.starts} starts SOLVED, {len(found.optima)} distinct minima"
@@ -206,7 +206,7 @@ def _multistart(options: argparse.Namespace) -> int:
     if found.best is None:
         return exits.FAILED
     console.print(f"best found: J = {found.best.objective:.10f} (seed {found.best.seed})")
-    console.print(f"written to {options.output}: best.safetensors, table.md")
+    console.print(f"written to {options.output}: {BEST}, {TABLE}")
     return exits.OK
 
 
@@ -223,8 +223,7 @@ def _executor(options: argparse.Namespace) -> Iterator[concurrent.futures.Execut
         with Client(options.scheduler) as client:
             yield client.get_executor()
     elif options.workers > 1:
-        context = multiprocessing.get_context("spawn")  # a fork would copy BLAS in mid-flight
-        with concurrent.futures.ProcessPoolExecutor(options.workers, mp_context=context) as pool:
+        with workers.pool(options.workers) as pool:
             yield pool
     else:
         yield None
