@@ -52,7 +52,8 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence; the usage is for --help."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(exits.UNUSABLE, f"{self.prog}: {message}; --help shows the usage\n")
+        said = exits.printable(f"{self.prog}: {message}; --help shows the usage")
+        self.exit(exits.UNUSABLE, f"{said}\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -86,10 +87,8 @@ def parser() -> argparse.ArgumentParser:
         " result is that of a training for so many",
     )
     c.add_argument("--split", type=int, help="train on the first SPLIT samples, hold out the rest")
-    c.add_argument("--lift", default="auto", help="padding, gaussian, principal or auto")
-    c.add_argument(
-        "--trained", default="auto", help="e.g. layers,lift,readout; auto: all if lifted"
-    )
+    c.add_argument("--lift", help="padding, gaussian, principal or auto [auto]")
+    c.add_argument("--trained", help="e.g. layers,lift,readout; auto: all if lifted [auto]")
     c.add_argument(
         "--embed", action="store_true", help="store the images of an IDX set in the file"
     )
@@ -98,9 +97,8 @@ def parser() -> argparse.ArgumentParser:
     for name, (kind, default, text) in {**_PROBLEM, **_OPTIONS}.items():
         flag = "--" + name.replace("_", "-")
         shown = text if default is None else f"{text} [{default}]"
-        # a flag of the statement that is not given leaves a problem file's value as it is
-        given = None if name in _PROBLEM else default
-        c.add_argument(flag, type=kind, default=given, help=shown)
+        # what is not given leaves a problem file's value as it is, and is never refused
+        c.add_argument(flag, type=kind, help=shown)
 
     c = commands.add_parser("eval", help="show a training file layer by layer")
     _file(c)
@@ -121,8 +119,7 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument(
         "--lift",
         choices=("gaussian", "principal"),
-        default="gaussian",
-        help="a trained lift's start in the new networks",
+        help="a trained lift's start in the new networks [gaussian]",
     )
     c.add_argument(
         "--output", type=outputs.path, help="write the prefix crop at the first depth of --keep"
@@ -142,8 +139,8 @@ def _file(c: argparse.ArgumentParser) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit code."""
-    args = parser().parse_args(arguments)
-    return exits.run(lambda: _run(args), f"nn_baseline {args.command}")
+    prefix = " ".join(["nn_baseline", *(sys.argv[1:] if arguments is None else arguments)[:1]])
+    return exits.run(lambda: _run(parser().parse_args(arguments)), prefix)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -152,7 +149,11 @@ def _run(args: argparse.Namespace) -> int:
     try:
         if args.command == "train":
             defaults = {name: default for name, (_, default, _) in _PROBLEM.items()}
-            return commands.train(args, defaults, tuple(_OPTIONS))
+            given = {name for name, value in vars(args).items() if value not in (None, False)}
+            for name, (_, default, _) in _OPTIONS.items():
+                if getattr(args, name) is None:
+                    setattr(args, name, default)
+            return commands.train(args, defaults, tuple(_OPTIONS), given)
         return getattr(commands, args.command)(args)
     except RuntimeError as error:  # torch has no exceptions of its own for these on a CPU
         text = " ".join(str(error).split())

@@ -46,7 +46,10 @@ def fetch(args: argparse.Namespace) -> int:
     return exits.OK
 
 
-def train(args: argparse.Namespace, defaults: dict, option_keys: tuple[str, ...]) -> int:
+def train(
+    args: argparse.Namespace, defaults: dict, option_keys: tuple[str, ...], given_names: set[str]
+) -> int:
+    _check_train(args, given_names)
     if distributed.launched_first():  # the others would try the same names at the same time
         _check_folder(args)
     extend = args.extend is not None
@@ -100,6 +103,8 @@ def crop(args: argparse.Namespace) -> int:
     _check_files(args, "output")
     _check_crop(args)
     network, content = checkpoint.load_training(args.file, args.data, dtype=torch.float32)
+    if args.lift is not None and "lift" not in network.problem.trained:
+        raise ValueError("--lift is given, but the lift of this file is not trained")
     words = console(args.json, args.output, soft_wrap=True)
     depths = _depths(network, args.keep)
     held_out = _held_out(content)
@@ -136,7 +141,7 @@ def _problem(args: argparse.Namespace, defaults: dict) -> tuple[Problem, dict]:
     """Return the problem, and what the training file is to hold beside it."""
     given = {name: getattr(args, name) for name in defaults if getattr(args, name) is not None}
     path = Path(args.dataset)
-    if path.suffix in (".toml", ".json", ".safetensors") and path.exists():
+    if _is_problem(path):
         test, reference = None, None
         if path.suffix == ".safetensors":
             content = files.load(path)
@@ -148,12 +153,37 @@ def _problem(args: argparse.Namespace, defaults: dict) -> tuple[Problem, dict]:
         dataset = data.load(args.dataset, args.data_dir)
         if args.split is not None:
             dataset = dataset.tuning_split(args.split)
-        trained = None if args.trained == "auto" else tuple(args.trained.split(","))
+        trained = None if args.trained in (None, "auto") else tuple(args.trained.split(","))
         problem = problem_of(
-            dataset, lift=args.lift, trained=trained, seed=args.seed, **defaults | given
+            dataset, lift=args.lift or "auto", trained=trained, seed=args.seed, **defaults | given
         )
         test, reference = dataset.test, None if args.embed else dataset.reference()
     return problem, {"test": None if args.no_held_out else test, "reference": reference}
+
+
+def _is_problem(path: Path) -> bool:
+    """Whether the samples come with a statement."""
+    return path.suffix in (".toml", ".json", ".safetensors") and path.exists()
+
+
+def _check_train(args: argparse.Namespace, given: set[str]) -> None:
+    """Refuse what would be ignored."""
+    path = Path(args.dataset)
+    ignored = {}
+    if _is_problem(path):
+        why = f"{path.name} is a problem with samples of its own"
+        ignored = dict.fromkeys(("split", "lift", "trained", "embed", "data_dir"), why)
+        if path.suffix != ".safetensors":
+            ignored["no_held_out"] = f"{path.name} holds no held-out samples"
+    elif args.dataset not in ("mnist", "fashion"):
+        ignored["data_dir"] = f"{args.dataset} needs no folder; mnist and fashion do"
+    if args.schedule == "constant":
+        ignored["lr_end"] = "the schedule is constant"
+    if not args.patience:
+        ignored["min_fall"] = "patience is 0: training never stops early"
+    for name, why in ignored.items():
+        if name in given:
+            raise ValueError(f"--{name.replace('_', '-')} is given, but {why}")
 
 
 def _batch_size(n_samples: int) -> int:
@@ -179,6 +209,10 @@ def _check_crop(args: argparse.Namespace) -> None:
             raise ValueError(f"{flag} is {getattr(args, name)}; wanted at least 0 epochs")
     if args.lr is not None:
         Options(lr=args.lr)
+        if not args.fine_tune and args.fresh == 0:
+            raise ValueError("--lr is given, but nothing is trained without --fine-tune or --fresh")
+    if args.lift is not None and args.fresh == 0:
+        raise ValueError("--lift is given, but --fresh 0 trains no new network")
 
 
 def _depths(network: Network, asked: list[int]) -> list[int]:
@@ -233,7 +267,7 @@ def _fresh(
         epochs = cropping.equal_budget_epochs(network.problem, whole, k)
         words.print(f"training a new network of depth {k} for {epochs} epochs")
         options = _again(content, epochs, args.lr)
-        fresh = start_network(at_depth(network.problem, k, args.lift), options)
+        fresh = start_network(at_depth(network.problem, k, args.lift or "gaussian"), options)
         run_training(fresh, options)
         kind = f"fresh {k}, {epochs} epochs"
         found.append(cropping.compare(network, fresh, kind, range(k), *shown))

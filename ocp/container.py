@@ -69,7 +69,11 @@ def header(path: str | os.PathLike) -> dict:
     """
     with open(path, "rb") as file:
         size = int.from_bytes(file.read(8), "little")
-        found = json.loads(file.read(size)) if 0 < size <= MAX_HEADER else None
+        text = file.read(size) if 0 < size <= MAX_HEADER else b"null"
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise ValueError("the header is nested too deeply") from None
     if not isinstance(found, dict):
         raise ValueError("the file does not begin like a safetensors file")
     return found

@@ -27,8 +27,9 @@ UNUSABLE = 2
 INCONCLUSIVE = 3
 #: ended by Ctrl-C: 128 and the number of the signal; `run` returns 143 after SIGTERM
 INTERRUPTED = 130
-#: what a user can cause, hence no fault of the code; ImportError: an extra is not installed
-UNUSABLE_INPUT = (ValueError, OSError, MemoryError, ImportError)
+#: what a user can cause, hence no fault of the code; ImportError: an extra is not installed;
+#: RecursionError: a text nested beyond what a parser follows
+UNUSABLE_INPUT = (ValueError, OSError, MemoryError, ImportError, RecursionError)
 
 
 def run(
@@ -65,6 +66,8 @@ def sentence(error: Exception) -> str:
     text = printable(" ".join(str(error).split()))
     if isinstance(error, MemoryError):
         return f"not enough memory ({text or 'no reason given'})"
+    if isinstance(error, RecursionError):
+        return f"the input is nested too deeply ({text})"
     if isinstance(error, ArithmeticError):
         return f"a number leaves the range of floating point ({text})"
     return text

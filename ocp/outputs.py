@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from .atomic import STDOUT, check_name, target
+from .exits import printable
 
 Paths = Mapping[str, "str | os.PathLike | None"]
 
@@ -44,14 +45,15 @@ def check_outputs(outputs: Paths, inputs: Paths | None = None) -> None:
         text = os.fspath(output)
         if not text or not _can_be_a_name(text):
             raise ValueError(f"{name} is {text!r}; wanted the name of a file")
+        shown = printable(text)
         if os.path.isdir(text):
-            raise ValueError(f"{name}: {text} is a folder; wanted the name of a file")
+            raise ValueError(f"{name}: {shown} is a folder; wanted the name of a file")
         for other, there in taken.items():
             if _same(text, os.fspath(there)):
-                raise ValueError(f"{name} is {text}, which is {other}; wanted another file")
+                raise ValueError(f"{name} is {shown}, which is {other}; wanted another file")
         folder = os.path.dirname(text) or "."
         if not os.path.isdir(folder):
-            raise ValueError(f"{name} is {text}, but there is no folder {folder}")
+            raise ValueError(f"{name} is {shown}, but there is no folder {folder}")
         check_name(text)
         taken[name] = output
 

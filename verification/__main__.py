@@ -18,6 +18,11 @@ from .checks import CHECKS, REGISTRY
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")  # before NumPy: more threads only slow small matrices down
 
+#: which checks read an option: with none of them under --only it would be ignored
+READERS = {
+    "tol": {"statement", "first_order", "second_order", "certificate", "diagnosis"},
+    "budget": {"first_order", "second_order", "diagnosis"},
+}
 EPILOG = """\
 checks:
 {checks}
@@ -49,7 +54,6 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument(
         "--tol",
         type=float,
-        default=1e-8,
         metavar="T",
         help="on the largest absolute entry of the gradient of J (default 1e-8)",
     )
@@ -57,7 +61,6 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument(
         "--budget",
         type=float,
-        default=35.0,
         metavar="PASSES",
         help="gradient passes over the data for the curvature of a large file (default 35)",
     )
@@ -69,30 +72,32 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    parse = parser()
-    options = parse.parse_args(arguments)
+    refuse = (*exits.UNUSABLE_INPUT, ArithmeticError)
+    return exits.run(lambda: _run(parser().parse_args(arguments)), "verification", refuse)
+
+
+def _run(options: argparse.Namespace) -> int:
     # "--only depth FILE": what follows the names and is no name is a file
     files = options.files + [name for name in options.only if _looks_like_a_file(name)]
     only = [name for name in options.only if not _looks_like_a_file(name)]
     for name in only:
         if name not in CHECKS:
-            return _refuse(f"unknown check {name!r}; wanted {', '.join(CHECKS)}")
+            raise ValueError(f"unknown check {name!r}; wanted {', '.join(CHECKS)}")
+    certified = ["certificate"] if options.certify else []
     if not files:
-        return _refuse("no FILE was given; wanted at least one training file")
-    if not 0.0 < options.tol < float("inf"):
-        return _refuse(f"--tol is {options.tol}; wanted a finite number above 0")
-    if not options.budget >= 0.0:
-        return _refuse(f"--budget is {options.budget}; wanted a number of passes of at least 0")
-    refuse = (*exits.UNUSABLE_INPUT, ArithmeticError)
-    return exits.run(lambda: _judge(files, only, options), "verification", refuse)
+        raise ValueError("no FILE was given; wanted at least one training file")
+    if options.tol is not None and not 0.0 < options.tol < float("inf"):
+        raise ValueError(f"--tol is {options.tol}; wanted a finite number above 0")
+    if options.budget is not None and not options.budget >= 0.0:
+        raise ValueError(f"--budget is {options.budget}; wanted a number of passes of at least 0")
+    for name, readers in READERS.items():
+        if getattr(options, name) is not None and only and not readers & {*only, *certified}:
+            raise ValueError(f"--{name} is given, but no check of --only reads it")
+    return _judge(files, only, options)
 
 
 def _looks_like_a_file(name: str) -> bool:
     return name not in CHECKS and (os.path.exists(name) or "." in name or os.sep in name)
-
-
-def _refuse(sentence: str) -> int:
-    return exits.unusable(sentence, "verification")
 
 
 def _judge(files: list[str], only: list[str], options: argparse.Namespace) -> int:
@@ -108,7 +113,7 @@ def _judge(files: list[str], only: list[str], options: argparse.Namespace) -> in
     with console.progress() as tell:
         report = api.verify(
             *files,
-            tolerance=options.tol,
+            tolerance=1e-8 if options.tol is None else options.tol,
             certify=options.certify,
             data=options.data,
             only=only,

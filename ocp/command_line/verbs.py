@@ -69,6 +69,21 @@ def _check(options: argparse.Namespace) -> None:
     _check_start(options)
     if options.max_iterations < 1:
         raise ValueError(f"--max-iterations is {options.max_iterations}; wanted at least 1")
+    if not options.max_seconds >= 1:
+        raise ValueError(f"--max-seconds is {options.max_seconds}; wanted at least 1")
+    given = {name: getattr(options, name, None) for name in ("seed", "trials")}
+    for start, ignored in (("warm", ("seed", "trials")), ("cold", ("trials",))):
+        for name in ignored if getattr(options, start, False) else ():
+            if given[name] is not None:
+                raise ValueError(f"--{name} is given with --{start}, which does not use it")
+    options.seed, options.trials = given["seed"] or 0, 4
+    if given["trials"] is not None:
+        options.trials = given["trials"]
+    if options.seed < 0:
+        raise ValueError(f"--seed is {options.seed}; wanted at least 0")
+    if options.trials < 1:
+        raise ValueError(f"--trials is {options.trials}; wanted at least 1")
+    _solver(options)  # refuses options that the solver does not take
 
 
 def _check_start(options: argparse.Namespace) -> None:
@@ -77,8 +92,6 @@ def _check_start(options: argparse.Namespace) -> None:
         raise ValueError(f"solver is {options.solver!r}; wanted one of {', '.join(solvers.NAMES)}")
     if not (np.isfinite(options.tolerance) and options.tolerance > 0):
         raise ValueError(f"tolerance is {options.tolerance}; wanted a number above 0")
-    if options.seed < 0:
-        raise ValueError(f"--seed is {options.seed}; wanted at least 0")
 
 
 def _read(options: argparse.Namespace) -> files.TrainingFile:
@@ -86,9 +99,15 @@ def _read(options: argparse.Namespace) -> files.TrainingFile:
     if options.verb == "solve" and source.suffix in (".toml", ".json"):
         if options.warm:
             raise ValueError(f"--warm wants a training file; {source} is a description")
+        _refuse_data(options)
         problem = description.load(source)
         return files.TrainingFile(problem=problem, controls=_no_controls(problem))
     return files.load(source, data=options.data)
+
+
+def _refuse_data(options: argparse.Namespace) -> None:
+    if options.data is not None:
+        raise ValueError("--data is given, but a description names its data itself")
 
 
 def _no_controls(problem: Problem) -> Controls:
@@ -174,12 +193,16 @@ def _grow(options: argparse.Namespace, content: files.TrainingFile, report: Repo
 
 def _multistart(options: argparse.Namespace) -> int:
     """Solve from all seeds, write the table and the best solution; return the exit code."""
-    for name in ("starts", "workers"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"--{name} is {getattr(options, name)}; wanted at least 1")
+    if options.workers is not None and options.scheduler:
+        raise ValueError("--workers is given with --scheduler, whose workers are there already")
+    options.workers = 1 if options.workers is None else options.workers
+    for name, least in (("starts", 1), ("workers", 1), ("seed", 0)):
+        if getattr(options, name) < least:
+            raise ValueError(f"--{name} is {getattr(options, name)}; wanted at least {least}")
     _check_start(options)
     source = options.source
     if source.suffix in (".toml", ".json"):
+        _refuse_data(options)
         problem = description.load(source)
     else:
         problem = files.load(source, data=options.data).problem

@@ -21,6 +21,7 @@ from ..controls import Controls, validate
 from ..evaluation.rollout import gradient, kkt_residual, objective, rollout
 from ..problem import Problem
 from ..versions import versions
+from .clock import OutOfTime, in_child
 from .multiple_shooting import Transcription, multiple_shooting, single_shooting
 from .newton import settled
 from .optimality import assess
@@ -148,6 +149,45 @@ def solve(
     )
 
 
+def check_options(options: dict[str, object]) -> None:
+    """Raise ValueError if IPOPT does not take these options here: they are tried on one variable.
+
+    A name may be right and the library behind it missing (linear_solver=ma27 wants HSL), which
+    IPOPT says when it runs; a library that is no such thing may end the process.
+    """
+    x = ca.MX.sym("x")
+    outer = {
+        "ipopt": {"print_level": 0, "sb": "yes", **options},
+        **dict.fromkeys(("print_time", "error_on_fail", "show_eval_warnings"), False),
+    }
+
+    def run() -> bytes:
+        solver = ca.nlpsol("solver", "ipopt", {"x": x, "f": (x - 1) ** 2}, outer)
+        solver(x0=0)
+        return solver.stats()["return_status"].encode()
+
+    named = ", ".join(f"{name}={value}" for name, value in options.items())
+    try:
+        said = in_child(run, 60.0).decode()
+    except OutOfTime:
+        raise ValueError(f"IPOPT does not end with the options {named}") from None
+    except RuntimeError as error:
+        raise _refused(error, named) from None
+    if RETURN_STRINGS.get(said) is Status.REFUSED:
+        raise ValueError(
+            f"IPOPT does not take the options {named}: it says {said}; a value is unknown, or its"
+            " library (HSL for ma27 to ma97) is not installed here"
+        )
+
+
+def _refused(error: RuntimeError, options: str) -> ValueError:
+    """One sentence of the many lines of a CasADi error."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = next((line for line in lines if "ption" in line), lines[-1])
+    reason = reason.rsplit(".cpp:", 1)[-1].lstrip("0123456789: ")
+    return ValueError(f"IPOPT does not take the options {options}: {reason}")
+
+
 def _solver(transcription: Transcription, options: IpoptOptions, monitor: _Monitor) -> ca.Function:
     inner = {
         **DEFAULT_OPTIONS,
@@ -171,12 +211,7 @@ def _solver(transcription: Transcription, options: IpoptOptions, monitor: _Monit
     try:
         return ca.nlpsol("solver", "ipopt", transcription.nlp, outer)
     except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = next((line for line in lines if "ption" in line), lines[-1])
-        reason = reason.rsplit(".cpp:", 1)[-1].lstrip("0123456789: ")
-        raise ValueError(
-            f"IPOPT does not take the options {sorted(options.ipopt)}: {reason}"
-        ) from None
+        raise _refused(error, ", ".join(sorted(options.ipopt))) from None
 
 
 class _Monitor:
