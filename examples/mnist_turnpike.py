@@ -14,6 +14,11 @@ many multiplications as the deep one.
 
 from __future__ import annotations
 
+from ocp import interrupts
+
+if __name__ == "__main__":  # before all else: Ctrl-C from the first line on
+    interrupts.listen()
+
 import argparse
 import dataclasses
 import sys

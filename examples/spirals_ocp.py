@@ -14,6 +14,11 @@ the cheapest thing to do is nothing: from some layer on the optimal network idle
 The parameter values are our choice.  Theory: arXiv 2405.19013.
 """
 
+from ocp import interrupts
+
+if __name__ == "__main__":  # before all else: Ctrl-C from the first line on
+    interrupts.listen()
+
 import argparse
 import json
 import sys

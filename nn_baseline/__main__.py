@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from ocp import interrupts
+
+if __name__ == "__main__":  # before all else: Ctrl-C from the first line on
+    interrupts.listen()
+
 import argparse
 import sys
 from typing import NoReturn
@@ -29,7 +34,7 @@ _OPTIONS = {  # the fields of nn_baseline.options.Options
     "warmup": (int, 0, "steps"),
     "momentum": (float, 0.0, "sgd only"),
     "decoupled_decay": (float, 0.0, "adamw only; no part of the objective"),
-    "epochs": (int, 10, "passes over the samples"),
+    "epochs": (int, None, "passes over the samples [10]"),
     "batch_size": (int, None, "0: the whole set; by default 128, below 1000 samples the whole set"),
     "clip": (float, 0.0, "largest gradient norm; 0: none"),
     "patience": (int, 0, "evaluations without a fall before stopping; 0: never stop"),
@@ -68,7 +73,19 @@ def parser() -> argparse.ArgumentParser:
     )
     c.add_argument("--data-dir", help="folder with the files of mnist or fashion")
     c.add_argument("--output", required=True, help="folder for state, training file and log")
-    c.add_argument("--resume", action="store_true", help="continue the training in --output")
+    c.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue the training in --output, with the same options; one that has ended stays"
+        " as it is",
+    )
+    c.add_argument(
+        "--extend",
+        type=int,
+        metavar="EPOCHS",
+        help="continue it until so many epochs are done in all; for a constant schedule, where the"
+        " result is that of a training for so many",
+    )
     c.add_argument("--split", type=int, help="train on the first SPLIT samples, hold out the rest")
     c.add_argument("--lift", help="zeros, gaussian, principal or auto [auto]")
     c.add_argument("--trained", help="e.g. layers,lift,readout; auto: all if lifted [auto]")

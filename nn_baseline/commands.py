@@ -5,20 +5,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 import torch
 from rich.console import Console
 
-from ocp import data_options, description, exits, files
+from ocp import data_options, description, exits, files, run_folder
 from ocp.atomic import write_atomically
 from ocp.data_options import DataOptions
 from ocp.files import TrainingFile
-from ocp.outputs import check_folder, check_outputs, inputs_of
+from ocp.outputs import check_outputs, inputs_of
 from ocp.problem import Problem
 from ocp.terminal import console
 from ocp.validation import integer
@@ -39,7 +36,7 @@ from .tables import (
     outcome_of,
     show_layers,
 )
-from .training import Status
+from .training import FILES, Status, check_use
 from .training import train as run_training
 
 #: of a file's own claim; longer trainings have to be asked for
@@ -65,12 +62,16 @@ def train(
     _check_train(args, given_names)
     if distributed.launched_first():  # the others would try the same names at the same time
         _check_folder(args)
+    extend = args.extend is not None
+    if extend and args.epochs is not None:
+        raise ValueError("--epochs is given with --extend, which says how many there shall be")
     if integer("--threads", args.threads, 0):
         torch.set_num_threads(args.threads)
     problem, file_options, says = _problem(args, defaults)
     given = {name: getattr(args, name) for name in option_keys}
     if args.batch_size is None:
         given["batch_size"] = _batch_size(problem.n_samples)
+    given["epochs"] = args.extend if extend else 10 if args.epochs is None else args.epochs
     options = Options(**given | {"device": distributed.local_device(args.device)})
     options.fits(problem.n_samples)
     group = distributed.Processes.join(available_device(options.device))
@@ -79,18 +80,19 @@ def train(
     if says and group.first:
         words.print(f"read {says}")
     lines = TrainingLines(words, quiet=not group.first)
-    stop = _stop_on_interrupt()
     try:
         result = run_training(
             network,
             options,
             folder=Path(args.output),
             resume=args.resume,
+            extend=extend,
             report=lines.progress,
             record=lines.record,
-            should_stop=stop,
             processes=group,
             file_options=file_options,
+            facts={name: getattr(args, name) for name in ("embed", "no_held_out", "threads")},
+            source={name: getattr(args, name) for name in ("dataset", "split", "lift", "trained")},
         )
     finally:
         distributed.leave()
@@ -211,20 +213,6 @@ def _check_train(args: argparse.Namespace, given: set[str]) -> None:
     for name, why in ignored.items():
         if name in given:
             raise ValueError(f"--{name.replace('_', '-')} is given, but {why}")
-
-
-def _stop_on_interrupt() -> Callable[[], bool]:
-    """Turn the first Ctrl-C into a clean stop; the second one ends the process."""
-    asked: list[int] = []
-
-    def handle(signum: int, frame: FrameType | None) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(signum)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handle)
-    return lambda: bool(asked)
 
 
 def _batch_size(n_samples: int) -> int:
@@ -362,6 +350,6 @@ def _check_files(args: argparse.Namespace, *written: str) -> None:
 
 def _check_folder(args: argparse.Namespace) -> None:
     """Refuse, before any work, a folder that cannot be made or that holds what is trained on."""
-    names = (checkpoint.STATE_FILE, checkpoint.TRAINING_FILE, checkpoint.LOG_FILE)
-    inputs = {} if args.resume else inputs_of(args.dataset)
-    check_folder("--output", args.output, names, inputs)
+    resume = args.resume or args.extend is not None
+    run_folder.check("--output", args.output, FILES, {} if resume else inputs_of(args.dataset))
+    check_use(Path(args.output), resume=resume)

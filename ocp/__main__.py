@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from . import interrupts
+
+if __name__ == "__main__":  # before all else: Ctrl-C from the first line on
+    interrupts.listen()
+
 import argparse
 import sys
 from pathlib import Path

@@ -23,7 +23,7 @@ from ..solvers import DEFAULT, as_solver
 from ..solvers.optimality import assess
 from ..solvers.progress import Progress, Report, silent
 from ..solvers.size import check_size
-from ..solvers.solution import STARTS, Iteration, Solution, Solver, Status
+from ..solvers.solution import STARTS, Iteration, Solution, Solver, Status, interrupted, keeping
 
 #: (depth, tolerance) on the way up
 Stages = list[tuple[int, float]]
@@ -92,6 +92,7 @@ def solve(
         return grow(problem, solver, seed=seed, options=options, report=report)
 
 
+@keeping
 def grow(
     problem: Problem,
     solver: str | Solver = DEFAULT,
@@ -234,8 +235,7 @@ def _best_of_trials(
         if found[-1] == min(found):
             best, its_rng = solution, rng
         if solution.status is Status.INTERRUPTED:  # whatever an earlier trial found
-            record = dataclasses.replace(best.report, status=Status.INTERRUPTED)
-            return dataclasses.replace(best, report=record), iterations, trace
+            return interrupted(best), iterations, trace
     if not rest or best.status is not Status.SOLVED:
         return best, iterations, trace
     solution, count, lines = climb(rest, best.controls, rng=its_rng)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import math
 import os
 import select
@@ -9,6 +11,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+
+from .. import interrupts
 
 #: called now and then by whatever may take long; raises `OutOfTime`
 Tick = Callable[[], None]
@@ -51,7 +55,8 @@ def in_child(work: Callable[[], bytes], seconds: float = math.inf) -> bytes:
         _work_and_leave(work, reading, writing, seconds)
     os.close(writing)
     try:
-        answer = _all_of(reading, time.monotonic() + seconds)
+        with interrupts.opened():
+            answer = _all_of(reading, time.monotonic() + seconds)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         child = 0
     finally:  # out of time, or Ctrl-C
@@ -80,11 +85,19 @@ def _all_of(reading: int, end: float) -> bytes:
         parts.append(part)
 
 
+def _end_with_parent() -> None:
+    """Have Linux end this process when the parent is killed: it holds the parent's locks."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 def _work_and_leave(work: Callable[[], bytes], reading: int, writing: int, seconds: float) -> None:
     """The child: no handler, exit hook or buffer of the parent runs in it."""
     code = 1
     try:
         os.close(reading)
+        _end_with_parent()
         # the parent answers Ctrl-C; should it be gone, the alarm still ends this process
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

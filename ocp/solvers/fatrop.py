@@ -31,7 +31,7 @@ from .multiple_shooting import multiple_shooting
 from .newton import settled
 from .optimality import assess
 from .progress import Progress, Report, silent
-from .solution import Solution, SolveReport, Status
+from .solution import Solution, SolveReport, Status, keeping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +56,7 @@ class FatropOptions:
         validation.at_least("max_seconds", self.max_seconds, 1, infinite=True)
 
 
+@keeping
 def solve(
     problem: Problem,
     start: Controls,

@@ -10,15 +10,13 @@ algorithm for large-scale nonlinear programming", Mathematical Programming 106, 
 from __future__ import annotations
 
 import dataclasses
-import signal
-import threading
 import time
 from dataclasses import dataclass, field
 
 import casadi as ca
 import numpy as np
 
-from .. import validation
+from .. import interrupts, validation
 from ..controls import Controls, validate
 from ..evaluation.rollout import gradient, kkt_residual, objective, rollout
 from ..problem import Problem
@@ -28,7 +26,7 @@ from .multiple_shooting import Transcription, multiple_shooting, single_shooting
 from .newton import settled
 from .optimality import assess
 from .progress import Progress, Report, silent
-from .solution import Iteration, Solution, SolveReport, Status
+from .solution import Iteration, Solution, SolveReport, Status, keeping
 
 #: why a residual above the tolerance was returned; a residual below it is judged by `assess`
 RETURN_STRINGS = {
@@ -84,6 +82,7 @@ class IpoptOptions:
         validation.one_of("transcription", self.transcription, ("multiple", "single"))
 
 
+@keeping
 def solve(
     problem: Problem,
     start: Controls,
@@ -114,8 +113,7 @@ def solve(
     if not single:
         costate = gradient(problem, start)[1] if costate is None else costate
         arguments |= {"lbg": 0, "ubg": 0, "lam_g0": packing.multipliers(costate)}
-    with monitor:
-        result = solver(**arguments)
+    result = solver(**arguments)
     stats = solver.stats()
     string = stats["return_status"]
     w = np.array(result["x"]).ravel()
@@ -232,7 +230,7 @@ class _Monitor:
         begun: float,
     ) -> None:
         self.problem, self.packing, self.report = problem, transcription.packing, report
-        self.begun, self.iteration, self.interrupted = begun, 0, False
+        self.begun, self.iteration = begun, 0
         self.best_objective, self.best = np.inf, start
         self.seconds: list[float] = []
         self.callback = _Callback(self, transcription)
@@ -254,21 +252,8 @@ class _Monitor:
             )
         )
         self.iteration += 1
-        return self.interrupted
-
-    def __enter__(self) -> _Monitor:
-        # Within C++ a KeyboardInterrupt would be swallowed: note it, stop at the next iterate.
-        self._main = threading.current_thread() is threading.main_thread()
-        if self._main:
-            self._previous = signal.signal(signal.SIGINT, self._interrupt)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._main:
-            signal.signal(signal.SIGINT, self._previous)
-
-    def _interrupt(self, *_: object) -> None:
-        self.interrupted = True
+        # within C++ a KeyboardInterrupt would be swallowed: `keeping` notes it, this stops
+        return interrupts.pending()
 
 
 class _Callback(ca.Callback):

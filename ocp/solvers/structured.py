@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import validation
+from .. import interrupts, validation
 from ..controls import Controls, flatten, unflatten, validate
 from ..evaluation.assembly import hessian
 from ..evaluation.sweeps import (
@@ -43,7 +43,7 @@ from .curvature import by_factorisation
 from .newton import settled
 from .optimality import assess
 from .progress import Progress, Report, silent
-from .solution import Iteration, Solution, SolveReport, Status
+from .solution import Iteration, Solution, SolveReport, Status, keeping
 
 #: a predicted decrease below this times max(1, |J|) drowns in rounding
 ROUNDING = 1e-14
@@ -95,6 +95,7 @@ class _Outcome:
     trace: list[Iteration]
 
 
+@keeping
 def solve(
     problem: Problem,
     start: Controls,
@@ -119,8 +120,11 @@ def solve(
         tolerance = 0.0 if outcome.reason is Status.TIME_LIMIT else options.tolerance
         facts = assess(problem, controls, tolerance, curvature=by_factorisation)
         controls, facts = settled(problem, controls, facts, options.tolerance)
-    if facts.status is Status.NOT_STATIONARY and outcome.reason is not None:
-        facts = dataclasses.replace(facts, status=outcome.reason)
+    reason = outcome.reason
+    if reason is not None and Status.INTERRUPTED in (reason, facts.status):
+        facts = dataclasses.replace(facts, status=Status.INTERRUPTED)
+    elif reason is not None and facts.status is Status.NOT_STATIONARY:
+        facts = dataclasses.replace(facts, status=reason)
     record = SolveReport(
         status=facts.status,
         method="structured",
@@ -148,26 +152,27 @@ def _iterate(
     trace: list[Iteration] = []
     tick = until(begun + options.max_seconds)
     try:
-        for state in _iterates(problem, u, options, tick):
-            u = state.u
-            seconds = time.perf_counter() - begun
-            if state.step is not None:
-                trace.append(_line(problem, len(trace), state, state.step, seconds))
-                report(
-                    Progress(
-                        depth=problem.depth,
-                        iteration=len(trace),
-                        objective=state.sweep.objective,
-                        residual=state.residual,
-                        seconds=seconds,
+        with interrupts.opened():
+            for state in _iterates(problem, u, options, tick):
+                u = state.u
+                seconds = time.perf_counter() - begun
+                if state.step is not None:
+                    trace.append(_line(problem, len(trace), state, state.step, seconds))
+                    report(
+                        Progress(
+                            depth=problem.depth,
+                            iteration=len(trace),
+                            objective=state.sweep.objective,
+                            residual=state.residual,
+                            seconds=seconds,
+                        )
                     )
-                )
-            if state.ended:
-                return _Outcome(u=u, reason=state.reason, trace=trace)
-            if len(trace) >= options.max_iterations:
-                return _Outcome(u=u, reason=Status.ITERATION_LIMIT, trace=trace)
-            if seconds > options.max_seconds:
-                return _Outcome(u=u, reason=Status.TIME_LIMIT, trace=trace)
+                if state.ended:
+                    return _Outcome(u=u, reason=state.reason, trace=trace)
+                if len(trace) >= options.max_iterations:
+                    return _Outcome(u=u, reason=Status.ITERATION_LIMIT, trace=trace)
+                if seconds > options.max_seconds:
+                    return _Outcome(u=u, reason=Status.TIME_LIMIT, trace=trace)
     except OutOfTime:
         return _Outcome(u=u, reason=Status.TIME_LIMIT, trace=trace)
     except KeyboardInterrupt:
