@@ -16,6 +16,11 @@ Best known means the lowest value found by a multi-start; nothing here claims a 
 The parameter values are our choice.
 """
 
+from ocp import interrupts
+
+if __name__ == "__main__":  # before all else: Ctrl-C from the first line on
+    interrupts.listen()
+
 import argparse
 import json
 import resource

@@ -13,6 +13,11 @@ Prints objective, depth used, iterations and processor seconds against N; writes
 depth_growth.pdf/.png/.json.
 """
 
+from ocp import interrupts
+
+if __name__ == "__main__":  # before all else: Ctrl-C from the first line on
+    interrupts.listen()
+
 import argparse
 import json
 import sys

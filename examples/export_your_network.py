@@ -9,6 +9,11 @@ its readout over; every block is compared with the statement's layer on the samp
 
 from __future__ import annotations
 
+from ocp import interrupts
+
+if __name__ == "__main__":  # before all else: Ctrl-C from the first line on
+    interrupts.listen()
+
 import argparse
 import sys
 from pathlib import Path

@@ -14,6 +14,11 @@ many multiplications as the deep one.
 
 from __future__ import annotations
 
+from ocp import interrupts
+
+if __name__ == "__main__":  # before all else: Ctrl-C from the first line on
+    interrupts.listen()
+
 import argparse
 import dataclasses
 import sys
@@ -102,6 +107,8 @@ def arguments() -> argparse.Namespace:
     for name, least in (("epochs", 0), ("threads", 1), ("seed", 0)):
         if getattr(args, name) < least:
             raise ValueError(f"--{name} is {getattr(args, name)}; wanted at least {least}")
+    if args.embed and not args.data_dir:
+        raise ValueError("--embed is given, but only the images of --data-dir are left outside")
     return args
 
 

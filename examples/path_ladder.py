@@ -16,17 +16,20 @@ Every finished rung is kept in OUTPUT/rungs: run the same command again to go on
 Optimum means best known; nothing here is a global one.  The parameter values are our choice.
 """
 
+from ocp import interrupts
+
+if __name__ == "__main__":  # before all else: Ctrl-C from the first line on
+    interrupts.listen()
+
 import argparse
 import csv
 import dataclasses
 import io
 import json
-import signal
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import active_children, get_context
+from concurrent.futures import BrokenExecutor, as_completed
 from pathlib import Path
 
 import matplotlib as mpl
@@ -46,7 +49,9 @@ from ocp import (
     exits,
     figures,
     grow,
+    run_folder,
     smoothed_relu,
+    workers,
 )
 from ocp.atomic import write_atomically
 from ocp.outputs import check_folder
@@ -161,12 +166,7 @@ def climb_all(options: argparse.Namespace, console: Console, folder: Path) -> No
     done = len(rungs) - len(wanted)
     if done:
         console.print(f"{done} of {len(rungs)} rungs are there already")
-    with ProcessPoolExecutor(
-        options.workers,
-        mp_context=get_context("spawn"),
-        initializer=signal.signal,  # a worker that is interrupted ends without a traceback
-        initargs=(signal.SIGINT, signal.SIG_DFL),
-    ) as pool:
+    with run_folder.claimed(folder), workers.pool(options.workers) as pool:
         jobs = {pool.submit(climb, folder, a, N, settings): (a, N) for a, N in wanted}
         try:
             for job in as_completed(jobs):
@@ -174,11 +174,10 @@ def climb_all(options: argparse.Namespace, console: Console, folder: Path) -> No
                 activation, N = jobs[job]
                 console.print(f"rung {done} of {len(rungs)}: {activation}, N = {N},"
                               f" {job.result():.0f} s")  # fmt: skip
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for worker in active_children():
-                worker.terminate()
-            raise
+        except BrokenExecutor:
+            raise OSError(
+                "a worker died; finished rungs are kept, the same command goes on"
+            ) from None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False, kw_only=True)

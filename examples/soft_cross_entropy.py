@@ -14,6 +14,11 @@ alpha(distance), a K-infinity function.  That bound is what makes training stric
 The parameter values are our choice.
 """
 
+from ocp import interrupts
+
+if __name__ == "__main__":  # before all else: Ctrl-C from the first line on
+    interrupts.listen()
+
 import argparse
 import sys
 from pathlib import Path

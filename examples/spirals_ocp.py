@@ -14,6 +14,11 @@ the cheapest thing to do is nothing: from some layer on the optimal network idle
 The parameter values are our choice.  Theory: arXiv 2405.19013.
 """
 
+from ocp import interrupts
+
+if __name__ == "__main__":  # before all else: Ctrl-C from the first line on
+    interrupts.listen()
+
 import argparse
 import json
 import sys
@@ -70,10 +75,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
-def solve(options: argparse.Namespace, console: Console) -> Solution:
-    """Solve from every seed by depth growth and return the best strict minimum."""
+def statement(options: argparse.Namespace) -> Problem:
     inputs, labels = datasets.spirals(options.points_per_class)
-    problem = Problem(
+    return Problem(
         inputs=inputs,
         labels=labels,
         n_classes=2,
@@ -84,6 +88,10 @@ def solve(options: argparse.Namespace, console: Console) -> Solution:
         r=options.r,
         gamma=options.gamma,
     )
+
+
+def solve(options: argparse.Namespace, problem: Problem, console: Console) -> Solution:
+    """Solve from every seed by depth growth and return the best strict minimum."""
     show.print_cautions(problem)
     solver = solver_by_name(options.solver, max_iterations=600, max_seconds=240)
     growth = GrowthOptions(
@@ -104,11 +112,11 @@ def solve(options: argparse.Namespace, console: Console) -> Solution:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(sys.argv[1:] if arguments is None else arguments)
-    console = console_for()
+    console, problem = console_for(), statement(options)
     check_folder("--output", options.output, ("solution.safetensors", "report.json"))
     options.output.mkdir(parents=True, exist_ok=True)
     with threadpool_limits(1):
-        solution = solve(options, console)
+        solution = solve(options, problem, console)
         table = layer_table(solution.problem, solution.controls)
     idle = idle_from(solution.controls)
     right = round(table.accuracy[-1] * solution.problem.n_samples)

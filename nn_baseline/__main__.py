@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from ocp import interrupts
+
+if __name__ == "__main__":  # before all else: Ctrl-C from the first line on
+    interrupts.listen()
+
 import argparse
 import sys
 from typing import NoReturn
@@ -29,7 +34,7 @@ _OPTIONS = {  # the fields of nn_baseline.options.Options
     "warmup": (int, 0, "steps"),
     "momentum": (float, 0.0, "sgd only"),
     "decoupled_decay": (float, 0.0, "adamw only; no part of the objective"),
-    "epochs": (int, 10, "passes over the samples"),
+    "epochs": (int, None, "passes over the samples [10]"),
     "batch_size": (int, None, "0: the whole set; by default 128, below 1000 samples the whole set"),
     "clip": (float, 0.0, "largest gradient norm; 0: none"),
     "patience": (int, 0, "evaluations without a fall before stopping; 0: never stop"),
@@ -68,12 +73,22 @@ def parser() -> argparse.ArgumentParser:
     )
     c.add_argument("--data-dir", help="folder with the files of mnist or fashion")
     c.add_argument("--output", required=True, help="folder for state, training file and log")
-    c.add_argument("--resume", action="store_true", help="continue the training in --output")
-    c.add_argument("--split", type=int, help="train on the first SPLIT samples, hold out the rest")
-    c.add_argument("--lift", default="auto", help="zeros, gaussian, principal or auto")
     c.add_argument(
-        "--trained", default="auto", help="e.g. layers,lift,readout; auto: all if lifted"
+        "--resume",
+        action="store_true",
+        help="continue the training in --output, with the same options; one that has ended stays"
+        " as it is",
     )
+    c.add_argument(
+        "--extend",
+        type=int,
+        metavar="EPOCHS",
+        help="continue it until so many epochs are done in all; for a constant schedule, where the"
+        " result is that of a training for so many",
+    )
+    c.add_argument("--split", type=int, help="train on the first SPLIT samples, hold out the rest")
+    c.add_argument("--lift", help="zeros, gaussian, principal or auto [auto]")
+    c.add_argument("--trained", help="e.g. layers,lift,readout; auto: all if lifted [auto]")
     c.add_argument(
         "--embed", action="store_true", help="store the images of an IDX set in the file"
     )
@@ -82,9 +97,8 @@ def parser() -> argparse.ArgumentParser:
     for name, (kind, default, text) in {**_PROBLEM, **_OPTIONS}.items():
         flag = "--" + name.replace("_", "-")
         shown = text if default is None else f"{text} [{default}]"
-        # a flag of the statement that is not given leaves a problem file's value as it is
-        given = None if name in _PROBLEM else default
-        c.add_argument(flag, type=kind, default=given, help=shown)
+        # what is not given leaves a problem file's value as it is, and is never refused
+        c.add_argument(flag, type=kind, help=shown)
     data_options.add_arguments(c)
 
     c = commands.add_parser("eval", help="show a training file layer by layer")
@@ -106,8 +120,7 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument(
         "--lift",
         choices=("gaussian", "principal"),
-        default="gaussian",
-        help="a trained lift's start in the new networks",
+        help="a trained lift's start in the new networks [gaussian]",
     )
     c.add_argument(
         "--output", type=outputs.path, help="write the prefix crop at the first depth of --keep"
@@ -137,7 +150,11 @@ def _run(args: argparse.Namespace) -> int:
     try:
         if args.command == "train":
             defaults = {name: default for name, (_, default, _) in _PROBLEM.items()}
-            return commands.train(args, defaults, tuple(_OPTIONS))
+            given = {name for name, value in vars(args).items() if value not in (None, False)}
+            for name, (_, default, _) in _OPTIONS.items():
+                if getattr(args, name) is None:
+                    setattr(args, name, default)
+            return commands.train(args, defaults, tuple(_OPTIONS), given)
         return getattr(commands, args.command)(args)
     except RuntimeError as error:  # torch has no exceptions of its own for these on a CPU
         text = " ".join(str(error).split())

@@ -10,16 +10,14 @@ from __future__ import annotations
 import json
 import math
 import os
-from pathlib import Path
 
 import numpy as np
-import safetensors.torch
 import torch
 
 from ocp import container, files
 from ocp.atomic import write_atomically
 from ocp.container import content_hash
-from ocp.description import loads_json, statement_of
+from ocp.description import statement_of
 from ocp.files import TrainingFile
 from ocp.problem import END_PARTS, Problem
 
@@ -27,36 +25,49 @@ from .evaluation import objective_and_gradient
 from .model import Network
 from .start import samples
 
-STATE_FORMAT = "training-state-1"
+STATE_FORMAT = "training-state-2"
 STATE_FILE, TRAINING_FILE, LOG_FILE = "state.safetensors", "checkpoint.safetensors", "log.jsonl"
 
 
 def fingerprint(problem: Problem) -> dict:
-    """Return what identifies a problem: the statement, and the sha256 of samples and ends."""
-    statement = statement_of(problem)
+    """Return what identifies a problem: the statement, and the sha256 of each of its arrays."""
     arrays = {name: getattr(problem, name) for name in ("inputs", "labels", *END_PARTS)}
-    return {"statement": statement, "sha256": content_hash(statement, arrays)}
+    return {
+        "statement": statement_of(problem),
+        "arrays": {name: content_hash({}, {name: array}) for name, array in arrays.items()},
+    }
 
 
-def check_same_problem(path: Path, found: dict, wanted: dict) -> None:
-    """Raise ValueError with what differs unless the fingerprint of a state is the wanted one."""
-    if found == wanted:
-        return
+def changes_of_problem(found: object, wanted: dict) -> list[str]:
+    """Name what differs between a stored fingerprint and the wanted one.
+
+    Raises
+    ------
+    ValueError : what was stored is no fingerprint
+    """
+    if not isinstance(found, dict) or set(found) != set(wanted):
+        raise ValueError("the problem is no statement with arrays")
     theirs, ours = found["statement"], wanted["statement"]
-    differ = [
+    if not isinstance(theirs, dict) or not isinstance(found["arrays"], dict):
+        raise ValueError("the problem is no statement with arrays")
+    changes = [
         f"{key} was {theirs.get(key)!r}, is {ours.get(key)!r}"
         for key in sorted(set(theirs) | set(ours))
         if theirs.get(key) != ours.get(key)
-    ] or ["the samples or the fixed ends differ"]
-    raise ValueError(f"{path} is of another problem: {'; '.join(differ)}")
+    ]
+    differ = [n for n, digest in wanted["arrays"].items() if found["arrays"].get(n) != digest]
+    return changes + ([f"the numbers of {', '.join(differ)} differ"] if differ else [])
 
 
 def save_state(path: str | os.PathLike, tree: dict) -> None:
-    """Write a tree of dicts, lists, numbers, strings, None and tensors, atomically."""
-    tensors: dict[str, torch.Tensor] = {}
+    """Write a tree of dicts, lists, numbers, strings, None and tensors, atomically.
+
+    Equal trees give equal bytes, whatever the order of their keys.
+    """
+    tensors: dict[str, np.ndarray] = {}
     structure = _pack(tree, tensors, "t")
     metadata = {"format": STATE_FORMAT, "structure": json.dumps(structure, allow_nan=True)}
-    write_atomically(path, safetensors.torch.save(tensors, metadata))
+    write_atomically(path, container.encoded(tensors, metadata))
 
 
 def load_state(path: str | os.PathLike) -> dict:
@@ -94,6 +105,7 @@ def save_training(
     origin: dict | None = None,
     test: tuple[np.ndarray, np.ndarray] | None = None,
     reference: dict | None = None,
+    claim: bool = True,
 ) -> str:
     """Write the network as a training file and return its content hash.
 
@@ -103,13 +115,16 @@ def save_training(
     test : held-out inputs and labels, no part of J
     reference : {"name", "sha256", "rows"} to keep the samples in another file; see
         `ocp.files`; the file is then a few hundred kilobytes, whatever the data
+    claim : False leaves J and its gradient out, where there is no time for that pass
     """
     test_inputs, test_labels = test if test is not None else (None, None)
     problem, u = network.problem, network.controls()
-    exact = Network(problem, u)
-    J, largest = objective_and_gradient(exact, *samples(exact))
-    claims = {"objective": J, "grad_inf_norm": largest}
-    claims = {name: value for name, value in claims.items() if math.isfinite(value)}
+    claims: dict[str, float] = {}
+    if claim:
+        exact = Network(problem, u)
+        J, largest = objective_and_gradient(exact, *samples(exact))
+        claims = {"objective": J, "grad_inf_norm": largest}
+        claims = {name: value for name, value in claims.items() if math.isfinite(value)}
     content = TrainingFile(
         problem=problem,
         controls=u,
@@ -136,29 +151,13 @@ def load_training(
     return network, content
 
 
-def truncate_log(path: Path, last_step: int) -> None:
-    """Drop the records after a step: the work that was lost is about to be done again."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            record = loads_json(line)
-        except ValueError:  # a line cut short by the kill
-            break
-        if not isinstance(record, dict) or record.get("step", 0) > last_step:
-            break
-        kept.append(line + "\n")
-    write_atomically(path, "".join(kept).encode())
-
-
-def _pack(value: object, tensors: dict[str, torch.Tensor], name: str) -> object:
+def _pack(value: object, tensors: dict[str, np.ndarray], name: str) -> object:
     if isinstance(value, torch.Tensor):
-        tensors[name] = value.detach().cpu().contiguous().clone()
+        tensors[name] = value.detach().cpu().contiguous().numpy()
         return {"tensor": name}
     if isinstance(value, dict):
-        pairs = [[_pack(k, {}, ""), _pack(v, tensors, f"{name}.{k}")] for k, v in value.items()]
-        return {"dict": pairs}
+        items = sorted(value.items(), key=lambda item: (str(type(item[0])), item[0]))
+        return {"dict": [[_pack(k, {}, ""), _pack(v, tensors, f"{name}.{k}")] for k, v in items]}
     if isinstance(value, (list, tuple)):
         return {"list": [_pack(v, tensors, f"{name}.{i}") for i, v in enumerate(value)]}
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -175,7 +174,10 @@ def _unpack(value: object, tensors: dict[str, torch.Tensor]) -> object:
     if kind == "tensor":
         return tensors[content]
     if kind == "dict":
-        return {k: _unpack(v, tensors) for k, v in content}
+        found = {k: _unpack(v, tensors) for k, v in content}
+        if len(found) != len(content):
+            raise ValueError("a key comes twice")
+        return found
     if kind == "list":
         return [_unpack(v, tensors) for v in content]
     raise ValueError(f"unknown node {kind!r}")

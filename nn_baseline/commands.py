@@ -5,20 +5,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 import torch
 from rich.console import Console
 
-from ocp import data_options, description, exits, files
+from ocp import data_options, description, exits, files, run_folder
 from ocp.atomic import write_atomically
 from ocp.data_options import DataOptions
 from ocp.files import TrainingFile
-from ocp.outputs import check_folder, check_outputs, inputs_of
+from ocp.outputs import check_outputs, inputs_of
 from ocp.problem import Problem
 from ocp.terminal import console
 from ocp.validation import integer
@@ -39,7 +36,7 @@ from .tables import (
     outcome_of,
     show_layers,
 )
-from .training import Status
+from .training import FILES, Status, check_use
 from .training import train as run_training
 
 #: of a file's own claim; longer trainings have to be asked for
@@ -59,15 +56,22 @@ def fetch(args: argparse.Namespace) -> int:
     return exits.OK
 
 
-def train(args: argparse.Namespace, defaults: dict, option_keys: tuple[str, ...]) -> int:
+def train(
+    args: argparse.Namespace, defaults: dict, option_keys: tuple[str, ...], given_names: set[str]
+) -> int:
+    _check_train(args, given_names)
     if distributed.launched_first():  # the others would try the same names at the same time
         _check_folder(args)
+    extend = args.extend is not None
+    if extend and args.epochs is not None:
+        raise ValueError("--epochs is given with --extend, which says how many there shall be")
     if integer("--threads", args.threads, 0):
         torch.set_num_threads(args.threads)
     problem, file_options, says = _problem(args, defaults)
     given = {name: getattr(args, name) for name in option_keys}
     if args.batch_size is None:
         given["batch_size"] = _batch_size(problem.n_samples)
+    given["epochs"] = args.extend if extend else 10 if args.epochs is None else args.epochs
     options = Options(**given | {"device": distributed.local_device(args.device)})
     options.fits(problem.n_samples)
     group = distributed.Processes.join(available_device(options.device))
@@ -76,18 +80,19 @@ def train(args: argparse.Namespace, defaults: dict, option_keys: tuple[str, ...]
     if says and group.first:
         words.print(f"read {says}")
     lines = TrainingLines(words, quiet=not group.first)
-    stop = _stop_on_interrupt()
     try:
         result = run_training(
             network,
             options,
             folder=Path(args.output),
             resume=args.resume,
+            extend=extend,
             report=lines.progress,
             record=lines.record,
-            should_stop=stop,
             processes=group,
             file_options=file_options,
+            facts={name: getattr(args, name) for name in ("embed", "no_held_out", "threads")},
+            source={name: getattr(args, name) for name in ("dataset", "split", "lift", "trained")},
         )
     finally:
         distributed.leave()
@@ -112,6 +117,8 @@ def crop(args: argparse.Namespace) -> int:
     _check_files(args, "output")
     _check_crop(args)
     network, content = checkpoint.load_training(args.file, args.data, dtype=torch.float32)
+    if args.lift is not None and "lift" not in network.problem.trained:
+        raise ValueError("--lift is given, but the lift of this file is not trained")
     words = console(args.json, args.output, soft_wrap=True)
     depths = _depths(network, args.keep)
     held_out = _held_out(content)
@@ -150,7 +157,7 @@ def _problem(args: argparse.Namespace, defaults: dict) -> tuple[Problem, dict, s
     told = data_options.given(args)
     path = Path(args.dataset)
     test, reference, says = None, None, ""
-    if path.suffix in (".toml", ".json", ".safetensors") and path.exists():
+    if _is_problem(path):
         if path.suffix == ".safetensors":
             data_options.refuse(told, "a training file holds its samples")
             content = files.load(path)
@@ -166,9 +173,9 @@ def _problem(args: argparse.Namespace, defaults: dict) -> tuple[Problem, dict, s
         _caution(dataset.cautions)
         if args.split is not None:
             dataset = dataset.tuning_split(args.split)
-        trained = None if args.trained == "auto" else tuple(args.trained.split(","))
+        trained = None if args.trained in (None, "auto") else tuple(args.trained.split(","))
         problem = problem_of(
-            dataset, lift=args.lift, trained=trained, seed=args.seed, **defaults | given
+            dataset, lift=args.lift or "auto", trained=trained, seed=args.seed, **defaults | given
         )
         test, reference, says = (
             dataset.test, None if args.embed else dataset.reference(), dataset.says
@@ -183,18 +190,29 @@ def _caution(sentences: tuple[str, ...]) -> None:
         print(exits.printable(f"warning: {sentence}"), file=sys.stderr)
 
 
-def _stop_on_interrupt() -> Callable[[], bool]:
-    """Turn the first Ctrl-C into a clean stop; the second one ends the process."""
-    asked: list[int] = []
+def _is_problem(path: Path) -> bool:
+    """Whether the samples come with a statement."""
+    return path.suffix in (".toml", ".json", ".safetensors") and path.exists()
 
-    def handle(signum: int, frame: FrameType | None) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(signum)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handle)
-    return lambda: bool(asked)
+def _check_train(args: argparse.Namespace, given: set[str]) -> None:
+    """Refuse what would be ignored."""
+    path = Path(args.dataset)
+    ignored = {}
+    if _is_problem(path):
+        why = f"{path.name} is a problem with samples of its own"
+        ignored = dict.fromkeys(("split", "lift", "trained", "embed", "data_dir"), why)
+        if path.suffix != ".safetensors":
+            ignored["no_held_out"] = f"{path.name} holds no held-out samples"
+    elif args.dataset not in ("mnist", "fashion"):
+        ignored["data_dir"] = f"{args.dataset} needs no folder; mnist and fashion do"
+    if args.schedule == "constant":
+        ignored["lr_end"] = "the schedule is constant"
+    if not args.patience:
+        ignored["min_fall"] = "patience is 0: training never stops early"
+    for name, why in ignored.items():
+        if name in given:
+            raise ValueError(f"--{name.replace('_', '-')} is given, but {why}")
 
 
 def _batch_size(n_samples: int) -> int:
@@ -220,6 +238,10 @@ def _check_crop(args: argparse.Namespace) -> None:
             raise ValueError(f"{flag} is {getattr(args, name)}; wanted at least 0 epochs")
     if args.lr is not None:
         Options(lr=args.lr)
+        if not args.fine_tune and args.fresh == 0:
+            raise ValueError("--lr is given, but nothing is trained without --fine-tune or --fresh")
+    if args.lift is not None and args.fresh == 0:
+        raise ValueError("--lift is given, but --fresh 0 trains no new network")
 
 
 def _depths(network: Network, asked: list[int]) -> list[int]:
@@ -274,7 +296,7 @@ def _fresh(
         epochs = cropping.equal_budget_epochs(network.problem, whole, k)
         words.print(f"training a new network of depth {k} for {epochs} epochs")
         options = _again(content, epochs, args.lr)
-        fresh = start_network(at_depth(network.problem, k, args.lift), options)
+        fresh = start_network(at_depth(network.problem, k, args.lift or "gaussian"), options)
         run_training(fresh, options)
         kind = f"fresh {k}, {epochs} epochs"
         found.append(cropping.compare(network, fresh, kind, range(k), *shown))
@@ -328,6 +350,6 @@ def _check_files(args: argparse.Namespace, *written: str) -> None:
 
 def _check_folder(args: argparse.Namespace) -> None:
     """Refuse, before any work, a folder that cannot be made or that holds what is trained on."""
-    names = (checkpoint.STATE_FILE, checkpoint.TRAINING_FILE, checkpoint.LOG_FILE)
-    inputs = {} if args.resume else inputs_of(args.dataset)
-    check_folder("--output", args.output, names, inputs)
+    resume = args.resume or args.extend is not None
+    run_folder.check("--output", args.output, FILES, {} if resume else inputs_of(args.dataset))
+    check_use(Path(args.output), resume=resume)

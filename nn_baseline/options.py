@@ -91,6 +91,8 @@ class Options:
                     f"{name} is {getattr(self, name)} with optimizer {self.optimizer};"
                     f" only {wanted} has it"
                 )
+        if self.dtype == "float32" and self.lr > 3.4e38:
+            raise ValueError(f"lr is {self.lr:g}, too large for the dtype float32")
         if self.optimizer == "lbfgs" and (self.clip or self.warmup or self.schedule != "constant"):
             raise ValueError(
                 "lbfgs searches along lines; wanted clip 0, warmup 0 and a constant schedule"
@@ -126,14 +128,28 @@ class Options:
         fall = t if self.schedule == "linear" else 0.5 * (1.0 - math.cos(math.pi * t))
         return self.lr * (1.0 - (1.0 - self.lr_end) * fall)
 
-    def changes(self, other: dict) -> list[str]:
-        """Name what differs from the options of a checkpoint; how often to save is free."""
-        mine = dataclasses.asdict(self)
-        free = {"checkpoint_seconds"}
-        if self.schedule == "constant":
-            free.add("epochs")  # the steps so far were the same whatever was to follow
+    def changes(self, other: Options, *, extend: bool = False) -> list[str]:
+        """Name what differs from the options of a checkpoint; how often to save is free.
+
+        extend : more epochs are asked for, which a constant schedule alone can give: its steps so
+            far were the same whatever was to follow
+        """
+        mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
+        hints = {}
+        if other.schedule == "constant":
+            hints["epochs"] = f" (more epochs: extend {self.epochs})"
+        elif extend:
+            hints["epochs"] = (
+                f" (schedule {other.schedule} ends with the epochs that were asked for first;"
+                " only a constant one can be extended)"
+            )
+        free = {"checkpoint_seconds"} | ({"epochs"} if extend and self.can_extend(other) else set())
         return [
-            f"{name} was {other.get(name)!r}, is {mine[name]!r}"
+            f"{name} was {theirs[name]!r}, is {mine[name]!r}{hints.get(name, '')}"
             for name in mine
-            if name not in free and other.get(name) != mine[name]
+            if name not in free and theirs[name] != mine[name]
         ]
+
+    def can_extend(self, other: Options) -> bool:
+        """Whether a training with the other options can go on for more epochs."""
+        return self.schedule == other.schedule == "constant"

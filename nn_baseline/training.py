@@ -8,19 +8,23 @@ every batch, weighted so that the averaged gradient is that of one process.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import dataclasses
 import enum
 import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from . import checkpoint, diagnosis
+from ocp import interrupts, run_folder
+
+from . import checkpoint, diagnosis, state
 from .distributed import Processes
 from .evaluation import evaluate
 from .model import Network
@@ -28,6 +32,7 @@ from .options import Options
 from .start import make_optimizer, samples
 
 DIAGNOSED_SAMPLES = 512
+FILES = (checkpoint.STATE_FILE, checkpoint.TRAINING_FILE, checkpoint.LOG_FILE)
 #: takes a record of the log
 Record = Callable[[dict], None]
 
@@ -70,55 +75,71 @@ class Result:
     message: str = ""
 
 
-@dataclass(slots=True)
-class _Counters:
-    """What a resumed run has to know beside parameters and optimiser."""
-
-    epoch: int = 0
-    batch: int = 0  # the next one within the epoch
-    step: int = 0
-    batch_sum: float = 0.0
-    gradient_norm: float = 0.0
-    best: float = math.inf
-    waited: int = 0
-    seconds: float = 0.0
-    objectives: list[float] = field(default_factory=list)
-    epoch_means: list[float] = field(default_factory=list)
-
-
 def train(
     network: Network,
     options: Options,
     *,
     folder: Path | None = None,
     resume: bool = False,
+    extend: bool = False,
     report: Callable[[Progress], None] | None = None,
     record: Record | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     processes: Processes | None = None,
     file_options: dict | None = None,
+    facts: dict | None = None,
+    source: dict | None = None,
 ) -> Result:
     """Minimise J over the problem's samples, starting from the network, which is changed in place.
 
-    folder : for the state to resume from, the training file and the log; None: nothing is written
-    resume : continue from the folder's state; the numbers are those of a run never stopped
+    folder : for the state to resume from, the training file and the log; None: nothing is written.
+        It is this run's own until its end
+    resume : continue from the folder's state; the numbers, and the files but for the seconds in
+        them, are those of a run never stopped.  A run that has ended is left as it is
+    extend : resume for more epochs than were asked for first; a constant schedule allows it
     report : called after every step
     record : called with every record that goes into the log
-    should_stop : asked after every step, for a clean stop
+    should_stop : asked after every step, for a clean stop; with a folder Ctrl-C is one, too
     file_options : `test` and `reference` of `checkpoint.save_training`
+    facts, source : of `state.Identity`, JSON values by name
 
     Raises
     ------
-    ValueError : the batch is larger than the data; the state is of another problem or of other
-        options (all that differ are listed)
+    ValueError : the batch is larger than the data; the folder is in use, or holds a training and
+        is not to be resumed; the state is damaged, of another problem or of other options (all
+        that differ are listed)
     """
     run = Run(network, options, folder, processes or Processes.alone(), file_options or {})
-    if resume:
-        run.load()
-    elif folder is not None and run.processes.first:
-        folder.mkdir(parents=True, exist_ok=True)
-        checkpoint.truncate_log(folder / checkpoint.LOG_FILE, -1)
-    return run.loop(report, record, should_stop)
+    if folder is None:
+        if resume or extend:
+            raise ValueError("resume was asked for without a folder")
+        return run.loop(report, record, should_stop)
+    run.identify(facts or {}, source or {})
+    resume = resume or extend
+    check_use(folder, resume=resume)
+    own = run_folder.claimed(folder) if run.processes.first else contextlib.nullcontext()
+    # from here to the end of the block nothing is lost to Ctrl-C
+    with own, interrupts.shielded():
+        if run.processes.first:
+            check_use(folder, resume=resume)  # what another run did meanwhile
+        if resume:
+            run.load(extend)
+        else:
+            run.save()  # so that a state is there before its log
+        return run.ended() or run.loop(report, record, should_stop)
+
+
+def check_use(folder: Path, *, resume: bool) -> None:
+    """Raise ValueError where a new training would replace one, or where there is none to resume."""
+    found = [name for name in FILES if (folder / name).exists()]
+    if found and not resume:
+        raise ValueError(
+            f"{folder} holds a training ({', '.join(found)}); wanted --resume to go on with it,"
+            " --extend EPOCHS for more epochs, or another folder"
+        )
+    if resume and checkpoint.STATE_FILE not in found:
+        path = folder / checkpoint.STATE_FILE
+        raise ValueError(f"{path} is not there; wanted the state of an earlier training")
 
 
 class Run:
@@ -143,9 +164,40 @@ class Run:
         self.inputs, self.labels = samples(network)
         self.edges = options.batches(n)
         self.total = options.epochs * (len(self.edges) - 1)
-        self.counters = _Counters()
+        self.counters = state.Counters()
         self.saved = time.monotonic()
-        self.identity = checkpoint.fingerprint(network.problem) if folder is not None else {}
+        # Ctrl-C may break off an evaluation, not a step; several processes stop together instead
+        alone = folder is not None and processes.count == 1
+        self.opened = interrupts.opened if alone else contextlib.nullcontext
+
+    def identify(self, facts: dict, source: dict) -> None:
+        """Note whose state it is."""
+        problem = checkpoint.fingerprint(self.network.problem)
+        facts = facts | {"processes": self.processes.count}
+        self.identity = state.Identity(problem=problem, facts=facts, source=source)
+
+    def load(self, extend: bool) -> None:
+        """Continue from the folder's state."""
+        if self.folder is None:
+            return
+        batches = len(self.edges) - 1
+        self.counters = state.load(
+            self.folder / checkpoint.STATE_FILE, self.network, self.optimizer, self.options,
+            self.identity, batches, extend=extend,
+        )  # fmt: skip
+        if self.processes.first:
+            log = self.folder / checkpoint.LOG_FILE
+            state.bring_log_in_step(log, self.counters, self.options, batches)
+
+    def ended(self) -> Result | None:
+        """Return how the run ended that was loaded; None: it goes on."""
+        c, options = self.counters, self.options
+        if not (c.done(options) or (c.tired(options) and c.batch == 0)):
+            return None
+        status = Status.FINISHED if c.done(options) else Status.EARLY_STOPPED
+        if self.folder is not None and not (self.folder / checkpoint.TRAINING_FILE).exists():
+            self.save_training(status)
+        return self.result(status, "Nothing was left to do.")
 
     def loop(
         self,
@@ -158,7 +210,10 @@ class Run:
         while c.epoch < self.options.epochs:
             order = self.order(c.epoch)
             while c.batch < len(self.edges) - 1:
-                value, norm = self.step(order)
+                try:
+                    value, norm = self.step(order)
+                except KeyboardInterrupt:
+                    return self.interrupted()
                 if not math.isfinite(value + norm):
                     return self.diverged(record)
                 c.batch_sum, c.gradient_norm = c.batch_sum + value, norm
@@ -175,13 +230,23 @@ class Run:
                             seconds_left=speed * (self.total - c.step),
                         )
                     )
-                if self.processes.any(should_stop()):
+                if self.processes.any(should_stop() or interrupts.take()):
                     return self.finish(Status.INTERRUPTED)
                 if time.monotonic() - self.saved > self.options.checkpoint_seconds:
                     self.save()
-            if self.end_epoch(record):
+            try:
+                self.end_epoch(record)
+            except KeyboardInterrupt:
+                return self.interrupted()
+            if c.tired(self.options):
                 return self.finish(Status.EARLY_STOPPED)
         return self.finish(Status.FINISHED)
+
+    def interrupted(self) -> Result:
+        """End at a Ctrl-C that broke off an evaluation: all is as it was before it."""
+        if self.folder is None:
+            raise KeyboardInterrupt
+        return self.finish(Status.INTERRUPTED)
 
     def order(self, epoch: int) -> Tensor:
         """Return the sample order of an epoch."""
@@ -214,16 +279,25 @@ class Run:
 
         if options.optimizer == "lbfgs":
             before = [p.clone() for p in here]
-            value = self.optimizer.step(lambda: float(closure()))
+            kept = copy.deepcopy(self.optimizer.state_dict()) if self.folder is not None else {}
+            try:
+                with self.opened():
+                    value = self.optimizer.step(lambda: float(closure()))
+            except KeyboardInterrupt:
+                if kept:
+                    torch._foreach_copy_(here, before)
+                    self.optimizer.load_state_dict(kept)
+                raise
             norm = self.gradient_norm()
             if not all(bool(torch.isfinite(p).all()) for p in self.parameters):
                 norm = norm * torch.nan
             if math.isfinite(value + float(norm)):
                 torch._foreach_copy_(self.good, before)
             return value, float(norm)
-        J = closure()
-        norm = self.gradient_norm()
-        value, size = float(J), float(norm)
+        with self.opened():
+            J = closure()
+            norm = self.gradient_norm()
+            value, size = float(J), float(norm)
         if math.isfinite(value + size):
             torch._foreach_copy_(self.good, here)
             if options.clip:
@@ -236,9 +310,13 @@ class Run:
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         return torch.nn.utils.get_total_norm(gradients)
 
-    def end_epoch(self, record: Record | None) -> bool:
-        """Record the epoch; return whether to stop early."""
+    def end_epoch(self, record: Record | None) -> None:
+        """Evaluate where it is due and record the epoch; a Ctrl-C in it leaves all undone."""
         c, options = self.counters, self.options
+        layers = None
+        if options.evaluate_every and (c.epoch + 1) % options.evaluate_every == 0:
+            with self.opened():
+                layers = evaluate(self.network, self.inputs, self.labels)
         mean = c.batch_sum / (len(self.edges) - 1)
         c.epoch_means.append(mean)
         c.epoch, c.batch, c.batch_sum = c.epoch + 1, 0, 0.0
@@ -250,22 +328,14 @@ class Run:
             "lr": options.learning_rate(c.step - 1, self.total),
             "seconds": round(c.seconds, 3),
         }
-        stop = False
-        if options.evaluate_every and c.epoch % options.evaluate_every == 0:
-            layers = evaluate(self.network, self.inputs, self.labels)
-            J = layers.objective
-            c.objectives.append(J)
-            bound = c.best - options.min_fall * abs(c.best) if c.objectives[:-1] else math.inf
-            fell = bound > J
-            c.best, c.waited = (J, 0) if fell else (c.best, c.waited + 1)
-            stop = bool(options.patience) and c.waited >= options.patience
+        if layers is not None:
+            c.evaluated(layers.objective, options.min_fall)
             entry |= {
-                "objective": J,
+                "objective": layers.objective,
                 "accuracy": float(layers.accuracy[-1]),
                 "entry": layers.entry,
             }
         self.write(entry, record)
-        return stop
 
     def write(self, entry: dict, record: Record | None) -> None:
         if record is not None and self.processes.first:
@@ -292,8 +362,13 @@ class Run:
         return self.result(Status.DIVERGED, message)
 
     def finish(self, status: Status) -> Result:
-        self.save()
-        self.save_training(status)
+        """Write all; the state last, so that one that has ended has its training file beside it."""
+        if status is Status.INTERRUPTED:
+            self.save()
+            self.save_training(status, claim=False)
+        else:
+            self.save_training(status)
+            self.save()
         return self.result(status)
 
     def result(self, status: Status, message: str = "") -> Result:
@@ -312,21 +387,16 @@ class Run:
         )
 
     def save(self) -> None:
-        """Write the state, from which training resumes."""
-        self.saved = time.monotonic()
+        """Write the state, from which training resumes; one that could not be read again is not."""
+        self.saved, c = time.monotonic(), self.counters
         if self.folder is None or not self.processes.first:
             return
-        tree = {
-            "parameters": {n: p.detach() for n, p in self.network.named_parameters()},
-            "optimizer": self.optimizer.state_dict(),
-            "counters": dataclasses.asdict(self.counters),
-            "options": dataclasses.asdict(self.options),
-            "problem": self.identity,
-        }
-        checkpoint.save_state(self.folder / checkpoint.STATE_FILE, tree)
+        if all(math.isfinite(value) for value in c.objectives[-1:]):
+            path = self.folder / checkpoint.STATE_FILE
+            state.save(path, self.network, self.optimizer, c, self.options, self.identity)
 
-    def save_training(self, status: Status) -> None:
-        """Write the training file that the other rooms read."""
+    def save_training(self, status: Status, *, claim: bool = True) -> None:
+        """Write the training file that the other rooms read; its claims cost a pass."""
         if self.folder is None or not self.processes.first:
             return
         origin = {
@@ -339,35 +409,6 @@ class Run:
             self.folder / checkpoint.TRAINING_FILE,
             self.network,
             origin=origin,
+            claim=claim,
             **self.file_options,
         )
-
-    def load(self) -> None:
-        """Continue from the folder's state."""
-        if self.folder is None:
-            raise ValueError("resume was asked for without a folder")
-        path = self.folder / checkpoint.STATE_FILE
-        if not path.exists():
-            raise ValueError(f"{path} is not there; wanted the state of an earlier training")
-        tree = checkpoint.load_state(path)
-        missing = sorted({"parameters", "optimizer", "counters", "options", "problem"} - set(tree))
-        if missing:
-            raise ValueError(f"{path}: the state lacks {', '.join(missing)}")
-        checkpoint.check_same_problem(path, tree["problem"], self.identity)
-        changes = self.options.changes(tree["options"])
-        if changes:
-            raise ValueError(f"{path}: the options have changed: {'; '.join(changes)}")
-        mine = dict(self.network.named_parameters())
-        for name, p in mine.items():
-            stored = tree["parameters"].get(name)
-            if stored is None or stored.shape != p.shape or stored.dtype != p.dtype:
-                raise ValueError(f"{path}: parameter {name!r} does not fit the network")
-            with torch.no_grad():
-                p.copy_(stored)
-        try:
-            self.optimizer.load_state_dict(tree["optimizer"])
-            self.counters = _Counters(**tree["counters"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}: the state is damaged ({error})") from None
-        if self.processes.first:
-            checkpoint.truncate_log(self.folder / checkpoint.LOG_FILE, self.counters.step)

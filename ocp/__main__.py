@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from . import interrupts
+
+if __name__ == "__main__":  # before all else: Ctrl-C from the first line on
+    interrupts.listen()
+
 import argparse
 import sys
 from pathlib import Path
@@ -31,16 +36,17 @@ def parser() -> argparse.ArgumentParser:
 
     solve = verbs.add_parser("solve", help="solve a problem, by depth growth unless told otherwise")
     solve.add_argument("source", type=Path, metavar="PROBLEM|FILE")
-    solve.add_argument("--cold", action="store_true", help="random start at full depth, no growth")
-    solve.add_argument(
+    start = solve.add_mutually_exclusive_group()
+    start.add_argument("--cold", action="store_true", help="random start at full depth, no growth")
+    start.add_argument(
         "--warm", action="store_true", help="start from FILE's controls (and its costate)"
     )
     solve.add_argument(
         "--trials",
         type=int,
-        default=4,
         help="random starts solved at the first two depths; the best goes on (4)",
     )
+    _seed(solve)
     _solver_arguments(solve)
     data_options.add_arguments(solve)
 
@@ -57,13 +63,14 @@ def parser() -> argparse.ArgumentParser:
         metavar="N|auto",
         help="depth to grow to; auto: until more layers do not pay over idling",
     )
+    _seed(grow)
     _solver_arguments(grow)
 
     many = verbs.add_parser("multistart", help="solve from many starts; keep all distinct minima")
     many.add_argument("source", type=Path, metavar="PROBLEM|FILE")
     many.add_argument("--starts", type=int, required=True, help="number of seeds, from --seed on")
     many.add_argument("--seed", type=int, default=0, help="first seed (0)")
-    many.add_argument("--workers", type=int, default=1, help="processes on this machine (1)")
+    many.add_argument("--workers", type=int, help="processes on this machine (1)")
     many.add_argument("--scheduler", help="address of a Dask scheduler instead of own processes")
     many.add_argument("--solver", default="structured", help="structured, ipopt or fatrop")
     many.add_argument("--tolerance", type=float, default=1e-8, help="on max|dJ/du| (1e-8)")
@@ -80,13 +87,16 @@ def _depth(text: str) -> int | None:
     return None if text == "auto" else int(text)
 
 
+def _seed(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--seed", type=int, help="seed of random controls (0)")
+
+
 def _solver_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--output", type=outputs.path, required=True, help="training file to write; -: stdout"
     )
     verb.add_argument("--data", type=Path, help="file with the inputs, where FILE refers to one")
     verb.add_argument("--solver", default=None, help="structured (default), ipopt or fatrop")
-    verb.add_argument("--seed", type=int, default=0, help="seed of random controls (0)")
     verb.add_argument("--tolerance", type=float, default=1e-8, help="on max|dJ/du| (1e-8)")
     verb.add_argument("--max-iterations", type=int, default=3000, help="in each solve (3000)")
     verb.add_argument("--max-seconds", type=float, default=3600, help="in each solve (3600)")

@@ -11,11 +11,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from .temporary import prefix, remove_stale_once
+
 #: standard output as a path; the name is known to `write_atomically` on every system
 STDOUT = Path("/dev/stdout")
-#: how temporary files begin, followed by the writer's process number; short, because the name
-#: that is wanted may be as long as a name can be
-TEMPORARY = ".turnpike-"
 _DESCRIPTORS = re.compile(r"/proc/(\d+)(/task/\d+)?/fd")
 #: a rename that the folder refuses though the file itself may be written: mounted alone, or in a
 #: folder that takes no new names
@@ -138,9 +137,9 @@ def _replace(place: str, content: bytes) -> None:
         there = True
     temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(
-            prefix=f"{TEMPORARY}{os.getpid()}-", suffix=".tmp", dir=os.path.dirname(place)
-        )
+        folder = os.path.dirname(place)
+        remove_stale_once(folder)
+        handle, temporary = tempfile.mkstemp(prefix=prefix(), suffix=".tmp", dir=folder)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()

@@ -101,8 +101,19 @@ def write(
         "problem": canonical_json(statement),
         "origin": canonical_json({**origin, "sha256": sha256}),
     }
-    write_atomically(path, _ordered_header(safetensors.numpy.save(tensors, metadata)))
+    write_atomically(path, encoded(tensors, metadata))
     return sha256
+
+
+def encoded(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
+    """Return the bytes of a file; equal content gives equal bytes.
+
+    tensors : in C order and little-endian, of types that `read` knows
+    """
+    plain = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    # a scalar stays one: ascontiguousarray gives it an axis
+    plain = {name: array.reshape(tensors[name].shape) for name, array in plain.items()}
+    return _ordered_header(safetensors.numpy.save(plain, dict(metadata)))
 
 
 def json_object(metadata: dict[str, str], key: str) -> dict:

@@ -15,6 +15,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
+from . import interrupts
+
 #: done, and all is as wanted
 OK = 0
 #: done, but a claim failed, or what was found is no strict local minimum
@@ -23,7 +25,7 @@ FAILED = 1
 UNUSABLE = 2
 #: no claim failed, but one is inconclusive, or none was evaluated
 INCONCLUSIVE = 3
-#: ended by Ctrl-C: 128 and the number of the signal
+#: ended by Ctrl-C: 128 and the number of the signal; `run` returns 143 after SIGTERM
 INTERRUPTED = 130
 #: what a user can cause, hence no fault of the code; ImportError: an extra is not installed;
 #: RecursionError: a text nested beyond what a parser follows
@@ -38,10 +40,15 @@ def run(
     """Call main and return its code; what is in `refuse` becomes one sentence on stderr."""
     with _streams_that_may_die():
         try:
-            return main()
+            interrupts.begin()
+            try:
+                code = main()
+            finally:
+                interrupts.end()
+            return interrupts.exit_code() if code == INTERRUPTED else code
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
-            return INTERRUPTED
+            return interrupts.exit_code()
         except refuse as error:
             return unusable(sentence(error), prefix)
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from ocp import interrupts
+
+if __name__ == "__main__":  # before all else: Ctrl-C from the first line on
+    interrupts.listen()
+
 import argparse
 import os
 import sys
@@ -13,6 +18,11 @@ from .checks import CHECKS, REGISTRY
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")  # before NumPy: more threads only slow small matrices down
 
+#: which checks read an option: with none of them under --only it would be ignored
+READERS = {
+    "tol": {"statement", "first_order", "second_order", "certificate", "diagnosis"},
+    "budget": {"first_order", "second_order", "diagnosis"},
+}
 EPILOG = """\
 checks:
 {checks}
@@ -44,7 +54,6 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument(
         "--tol",
         type=float,
-        default=1e-8,
         metavar="T",
         help="on the largest absolute entry of the gradient of J (default 1e-8)",
     )
@@ -52,7 +61,6 @@ def parser() -> argparse.ArgumentParser:
     parse.add_argument(
         "--budget",
         type=float,
-        default=35.0,
         metavar="PASSES",
         help="gradient passes over the data for the curvature of a large file (default 35)",
     )
@@ -75,12 +83,16 @@ def _run(options: argparse.Namespace) -> int:
     for name in only:
         if name not in CHECKS:
             raise ValueError(f"unknown check {name!r}; wanted {', '.join(CHECKS)}")
+    certified = ["certificate"] if options.certify else []
     if not files:
         raise ValueError("no FILE was given; wanted at least one training file")
-    if not 0.0 < options.tol < float("inf"):
+    if options.tol is not None and not 0.0 < options.tol < float("inf"):
         raise ValueError(f"--tol is {options.tol}; wanted a finite number above 0")
-    if not options.budget >= 0.0:
+    if options.budget is not None and not options.budget >= 0.0:
         raise ValueError(f"--budget is {options.budget}; wanted a number of passes of at least 0")
+    for name, readers in READERS.items():
+        if getattr(options, name) is not None and only and not readers & {*only, *certified}:
+            raise ValueError(f"--{name} is given, but no check of --only reads it")
     return _judge(files, only, options)
 
 
@@ -101,7 +113,7 @@ def _judge(files: list[str], only: list[str], options: argparse.Namespace) -> in
     with console.progress() as tell:
         report = api.verify(
             *files,
-            tolerance=options.tol,
+            tolerance=1e-8 if options.tol is None else options.tol,
             certify=options.certify,
             data=options.data,
             only=only,

@@ -30,7 +30,7 @@ def verify(
     certify: bool = False,
     data: str | os.PathLike | None = None,
     only: Iterable[str] = (),
-    budget: float = BUDGET,
+    budget: float | None = None,
     progress: Progress = lambda text: None,
 ) -> Report:
     """Read the files and run the checks.
@@ -39,7 +39,8 @@ def verify(
     certify : also the rigorous certificate, which takes longer and needs python-flint
     data : the file with the inputs, for training files that keep them by reference
     only : names from `CHECKS`; default all
-    budget : passes over the data (one is a gradient) that Lanczos on a large file may use
+    budget : passes over the data (one is a gradient) that Lanczos on a large file may use (35);
+        refused where no file is large
     progress : called with one line before each check
 
     Raises
@@ -47,13 +48,17 @@ def verify(
     ValueError, OSError : unusable input
     """
     contents = read(paths, data)
+    if budget is not None:
+        subjects = (TrainingSubject(c) for c in contents if isinstance(c, TrainingFile))
+        if not any(subject.too_large for subject in subjects):
+            raise ValueError("a budget was given, but no file is too large for its whole Hessian")
     return verify_content(
         contents,
         names=[os.fspath(path) for path in paths],
         tolerance=tolerance,
         certify=certify,
         only=only,
-        budget=budget,
+        budget=BUDGET if budget is None else budget,
         progress=progress,
     )
 

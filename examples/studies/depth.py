@@ -12,6 +12,11 @@ Then the layers behind the turnpike's entry are removed, beside a fresh network 
 The parameter values are our choice.
 """
 
+from ocp import interrupts
+
+if __name__ == "__main__":  # before all else: Ctrl-C from the first line on
+    interrupts.listen()
+
 import argparse
 import sys
 

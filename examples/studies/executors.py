@@ -4,31 +4,20 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import multiprocessing
-import signal
 import tempfile
-import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from ocp.workers import pool
 
 
 @contextlib.contextmanager
 def started(workers: int, cluster: str | None) -> Iterator[concurrent.futures.Executor]:
     """Own processes, or Dask's executor: the scheduler at an address, or a local one."""
     if not cluster:
-        context = multiprocessing.get_context("spawn")  # a fork would copy BLAS in mid-flight
-        with concurrent.futures.ProcessPoolExecutor(
-            workers, mp_context=context, initializer=_ignore_interrupts
-        ) as pool:
-            # processes that start now ignore Ctrl-C from their first line on
-            before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-            try:
-                for future in [pool.submit(int) for _ in range(workers)]:
-                    future.result()
-            finally:
-                signal.signal(signal.SIGINT, before)
-            yield pool
+        with pool(workers) as own:
+            yield own
         return
     try:
         from distributed import Client, LocalCluster
@@ -58,20 +47,3 @@ def _upload(client) -> None:
             for file in sorted(Path(__file__).parent.glob("*.py")):
                 archive.write(file, file.name)
         client.upload_file(str(path))
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Let Ctrl-C reach the row and nothing else of a worker."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _ignore_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -11,6 +11,11 @@ and the best minima are shaken: random noise on the controls, then solved again.
 "Best known" is the lowest value that was found, nothing more: beat it.
 """
 
+from ocp import interrupts
+
+if __name__ == "__main__":  # before all else: Ctrl-C from the first line on
+    interrupts.listen()
+
 import argparse
 import hashlib
 import sys

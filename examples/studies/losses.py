@@ -16,6 +16,11 @@ next r, and as N grows) and trained networks (digits) under four losses:
 The parameter values are our choice.
 """
 
+from ocp import interrupts
+
+if __name__ == "__main__":  # before all else: Ctrl-C from the first line on
+    interrupts.listen()
+
 import argparse
 import sys
 

@@ -11,6 +11,11 @@ of the reduced Hessian; and the values of p_d between which each property is the
 The parameter values are our choice.
 """
 
+from ocp import interrupts
+
+if __name__ == "__main__":  # before all else: Ctrl-C from the first line on
+    interrupts.listen()
+
 import argparse
 import math
 import sys

@@ -5,7 +5,8 @@ rows are written whole, each to a file of its own, and never computed again: an 
 goes on where it was, and the tables do not depend on the number of workers or on their order.
 Seconds differ from run to run, so they stay out of the tables and go to a summary of their own.
 
-    rows/NAME.json              parameters, results, versions and seconds of one row
+    rows/NAME.json              parameters, results, versions and seconds of one row, and the
+                                sha256 of the files beside it
     rows/NAME.FILE              what else the row made: its training file, its report
     STUDY_PART.csv              one line a row; figures are drawn from these tables alone
     STUDY_common.json           what is the same in all lines of a table: options, versions
@@ -20,9 +21,6 @@ import contextlib
 import hashlib
 import json
 import math
-import multiprocessing
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -31,11 +29,19 @@ from pathlib import Path
 import csv_tables
 import executors
 
+from ocp import interrupts, run_folder, temporary
 from ocp.atomic import write_atomically
+from ocp.description import loads_json
 from ocp.outputs import check_folder
+from ocp.validation import at_least
 
 #: columns that a table keeps even where all its lines agree
 KEPT = ("row", "seed", "J", "status", "exit_code")
+#: of a row
+FIELDS = (
+    *("name", "part", "parameters", "given", "result", "versions", "files"),
+    *("cpu_seconds", "wall_seconds"),
+)
 Files = dict[str, bytes]
 #: (parameters, files of earlier rows) -> (results, files)
 Compute = Callable[[dict, Files], tuple[dict, Files]]
@@ -125,13 +131,17 @@ class Study:
 
     def __enter__(self) -> Study:
         names = [f"{self.name}_{record}.json" for record in ("common", "cost")]
-        check_folder("--output", self.folder, names)
-        check_folder("--output", self.rows_folder, ["row.json"])
-        self.rows_folder.mkdir(parents=True, exist_ok=True)
+        run_folder.check("--output", self.folder, names)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(run_folder.claimed(self.folder))
+            check_folder("--output", self.rows_folder, ["row.json"])
+            self.rows_folder.mkdir(exist_ok=True)
+            temporary.remove_stale(self.rows_folder)
+            self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._stack.close()
+    def __exit__(self, *error) -> None:
+        self._stack.__exit__(*error)
 
     def rows(self, compute: Compute, tasks: Sequence[Task]) -> list[dict]:
         """Return the rows of all tasks, in their order, computing those that are not there.
@@ -141,10 +151,7 @@ class Study:
         ValueError : some rows could not be computed (the others are kept), or one is damaged
         OutOfTime, KeyboardInterrupt : finished rows are kept
         """
-        kept = {task.name for task in tasks if self._path(task.name).exists()}
-        for task in tasks:
-            if task.name in kept:
-                self._read(task)
+        kept = {task.name for task in tasks if self._is_done(task)}
         todo = [task for task in tasks if task.name not in kept]
         failures: list[str] = []
         done, begun = len(tasks) - len(todo), time.monotonic()
@@ -154,9 +161,10 @@ class Study:
                 self._say(f"{failures[-1]}")
                 continue
             row, produced = outcome
-            for file, content in produced.items():
-                write_atomically(self.rows_folder / f"{task.name}.{file}", content)
-            write_atomically(self._path(task.name), _encode(row))
+            with interrupts.shielded():
+                for file, content in produced.items():
+                    write_atomically(self.rows_folder / f"{task.name}.{file}", content)
+                write_atomically(self._path(task.name), _encode(row))
             done += 1
             left = (time.monotonic() - begun) / (done + len(todo) - len(tasks))
             self._say(
@@ -229,10 +237,9 @@ class Study:
                 yield futures[future], future.result()
             raise
         except KeyboardInterrupt:
-            for future in futures:
-                future.cancel()
-            for child in multiprocessing.active_children():
-                os.kill(child.pid, signal.SIGINT)
+            for future in list(futures):  # what is there already is kept
+                if not future.cancel() and future.done() and future.exception() is None:
+                    yield futures.pop(future), future.result()
             raise
 
     def _finished(
@@ -271,18 +278,43 @@ class Study:
     def _path(self, name: str) -> Path:
         return self.rows_folder / f"{name}.json"
 
+    def _is_done(self, task: Task) -> bool:
+        """Whether a row and all its files are there, which must belong together."""
+        if not self._path(task.name).exists():
+            return False
+        for file, sha256 in self._read(task)["files"].items():
+            path = self.rows_folder / f"{task.name}.{file}"
+            if not path.exists():
+                return False  # computed again
+            if _sha256(path.read_bytes()) != sha256:
+                raise ValueError(
+                    f"{path} is not what the row {task.name}.json made; remove both to compute it"
+                    " again"
+                )
+        return True
+
     def _read(self, task: Task) -> dict:
+        """Read a row; every field is checked."""
         path = self._path(task.name)
-        try:
-            row = json.loads(path.read_text())
-            stored = [row[key] for key in ("name", "part", "parameters", "given")]
-            sound = isinstance(row["result"], dict) and isinstance(row["versions"], dict)
-            sound = sound and row["cpu_seconds"] >= 0
-        except (ValueError, KeyError, TypeError):
-            sound = False
         wanted = json.loads(json.dumps([task.name, task.part, task.parameters, task.given]))
-        if not sound or stored != wanted:
-            raise ValueError(f"{path} is no row of this study; remove it")
+        try:
+            row = loads_json(path.read_text())
+            if not isinstance(row, dict) or tuple(row) != FIELDS:
+                raise ValueError(f"wanted the fields {', '.join(FIELDS)}")
+            if list(row.values())[: len(wanted)] != wanted:
+                raise ValueError("it is another row")
+            for name in ("result", "versions", "files"):
+                if not isinstance(row[name], dict):
+                    raise ValueError(f"{name} is {type(row[name]).__name__}; wanted an object")
+            for name in ("versions", "files"):
+                if not all(isinstance(value, str) for value in row[name].values()):
+                    raise ValueError(f"{name} are no texts")
+            if any("/" in file for file in row["files"]):
+                raise ValueError("files are no names")
+            for name in ("cpu_seconds", "wall_seconds"):
+                at_least(name, row[name], 0)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path} is no row of this study ({error}); remove it") from None
         return row
 
     def _say(self, text: str) -> None:
@@ -300,21 +332,23 @@ def conduct(
     from ocp.terminal import console as console_for
 
     console = console_for()
-    tables = options.from_tables
-    if tables is None:
-        try:
-            with Study(name, options, console) as held:
+    tables, more = options.from_tables, ""
+    with contextlib.ExitStack() as stack:
+        if tables is None:
+            tables, more = options.output, ", tables"
+            try:
+                held = stack.enter_context(Study(name, options, console))
                 compute(options, held)
                 held.write()
-        except OutOfTime:
-            console.print("time is over; the same command goes on from here")
-            return exits.FAILED
-        tables = options.output
-    figures = drawn(name, tables, draw)
-    options.output.mkdir(parents=True, exist_ok=True)
-    for figure, made in figures.items():
-        csv_tables.save_figure(made, options.output, figure)
-    more = ", tables" if options.from_tables is None else ""
+            except OutOfTime:
+                console.print("time is over; the same command goes on from here")
+                return exits.FAILED
+            figures = drawn(name, tables, draw)
+        else:
+            figures = drawn(name, tables, draw)
+            stack.enter_context(run_folder.claimed(options.output))
+        for figure, made in figures.items():
+            csv_tables.save_figure(made, options.output, figure)
     console.print(f"written to {options.output}: {', '.join(figures)} (PDF, PNG){more}")
     return exits.OK
 
@@ -359,7 +393,7 @@ def _attempt(compute: Compute, task: Task, given: Files) -> tuple[dict, Files] |
     from ocp.versions import versions
 
     cpu, wall = time.process_time(), time.perf_counter()
-    with executors.interruptible(), threadpool_limits(1):
+    with threadpool_limits(1):
         try:
             result, produced = compute(task.parameters, given)
         except Exception as error:
@@ -371,10 +405,15 @@ def _attempt(compute: Compute, task: Task, given: Files) -> tuple[dict, Files] |
         "given": task.given,
         "result": csv_tables.plain(result),
         "versions": versions("casadi", "torch", "python-flint"),
+        "files": {name: _sha256(content) for name, content in sorted(produced.items())},
         "cpu_seconds": round(time.process_time() - cpu, 3),
         "wall_seconds": round(time.perf_counter() - wall, 3),
     }
     return row, produced
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _encode(row: dict) -> bytes:

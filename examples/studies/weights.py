@@ -12,6 +12,11 @@ each value of r or gamma is carried to its neighbours, which it often beats.
 The parameter values are our choice.
 """
 
+from ocp import interrupts
+
+if __name__ == "__main__":  # before all else: Ctrl-C from the first line on
+    interrupts.listen()
+
 import argparse
 import sys
 

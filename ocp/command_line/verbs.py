@@ -6,25 +6,35 @@ import argparse
 import concurrent.futures
 import contextlib
 import json
-import multiprocessing
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from .. import data_files, data_options, description, exits, files, solvers
+from .. import (
+    data_files,
+    data_options,
+    description,
+    exits,
+    files,
+    interrupts,
+    run_folder,
+    solvers,
+    workers,
+)
 from ..atomic import write_atomically
 from ..continuation import growth as continuation
 from ..continuation import growth_by_gain
-from ..continuation.multistart import PROBLEM, multistart, solution_path, table
+from ..continuation.multistart import BEST, PROBLEM, TABLE, multistart
 from ..controls import Controls, random_start
 from ..data_options import DataOptions
 from ..evaluation.depth import idle_from, layer_table
-from ..outputs import check_folder, check_outputs, inputs_of
+from ..outputs import check_outputs, inputs_of
 from ..problem import Problem
 from ..solvers.newton import polish
 from ..solvers.progress import Report
+from ..solvers.size import check_size
 from ..solvers.solution import Solution, Status
 from ..terminal import console as console_for
 from . import console as show
@@ -32,19 +42,26 @@ from . import console as show
 
 def execute(options: argparse.Namespace) -> int:
     """Do what the verb says; return the exit code."""
-    return _multistart(options) if options.verb == "multistart" else _one_solution(options)
+    if options.verb == "multistart":
+        return _multistart(options)
+    with interrupts.shielded():  # what was solved is written, whenever Ctrl-C comes
+        return _one_solution(options)
 
 
 def _one_solution(options: argparse.Namespace) -> int:
     """Read, check that the outputs can be written, solve, write, print; return the exit code."""
     _check(options)
-    content, says = _read(options)
-    problem = content.problem
+    with interrupts.opened():
+        content, says = _read(options)
     outputs = {"--output": options.output, "--json": options.json}
     check_outputs(outputs, inputs_of(options.source, options.data))
+    wanted = content.problem
+    if options.verb == "grow" and options.depth is not None:
+        wanted = wanted.with_(depth=max(options.depth, wanted.depth))
+    caution = check_size(wanted, options.solver or solvers.DEFAULT)
     console = console_for(*outputs.values())
     show.print_read(console, says)
-    show.print_cautions(problem)
+    show.print_cautions(content.problem, caution)
     verb = {"solve": _solve, "polish": _polish, "grow": _grow}[options.verb]
     # a number out of range ends as a status, not as a warning with a line of source
     with threadpool_limits(1), np.errstate(all="ignore"):
@@ -66,14 +83,32 @@ def _one_solution(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> None:
     """Refuse option values that no solve could use."""
+    _check_start(options)
+    if options.max_iterations < 1:
+        raise ValueError(f"--max-iterations is {options.max_iterations}; wanted at least 1")
+    if not options.max_seconds >= 1:
+        raise ValueError(f"--max-seconds is {options.max_seconds}; wanted at least 1")
+    given = {name: getattr(options, name, None) for name in ("seed", "trials")}
+    for start, ignored in (("warm", ("seed", "trials")), ("cold", ("trials",))):
+        for name in ignored if getattr(options, start, False) else ():
+            if given[name] is not None:
+                raise ValueError(f"--{name} is given with --{start}, which does not use it")
+    options.seed, options.trials = given["seed"] or 0, 4
+    if given["trials"] is not None:
+        options.trials = given["trials"]
+    if options.seed < 0:
+        raise ValueError(f"--seed is {options.seed}; wanted at least 0")
+    if options.trials < 1:
+        raise ValueError(f"--trials is {options.trials}; wanted at least 1")
+    _solver(options)  # refuses options that the solver does not take
+
+
+def _check_start(options: argparse.Namespace) -> None:
+    """What all verbs have."""
     if options.solver not in (None, *solvers.NAMES):
         raise ValueError(f"solver is {options.solver!r}; wanted one of {', '.join(solvers.NAMES)}")
     if not (np.isfinite(options.tolerance) and options.tolerance > 0):
         raise ValueError(f"tolerance is {options.tolerance}; wanted a number above 0")
-    if options.max_iterations < 1:
-        raise ValueError(f"--max-iterations is {options.max_iterations}; wanted at least 1")
-    if options.seed < 0:
-        raise ValueError(f"--seed is {options.seed}; wanted at least 0")
 
 
 def _read(options: argparse.Namespace) -> tuple[files.TrainingFile, str]:
@@ -187,33 +222,36 @@ def _grow(options: argparse.Namespace, content: files.TrainingFile, report: Repo
 
 def _multistart(options: argparse.Namespace) -> int:
     """Solve from all seeds, write the table and the best solution; return the exit code."""
-    for name in ("starts", "workers"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"--{name} is {getattr(options, name)}; wanted at least 1")
+    if options.workers is not None and options.scheduler:
+        raise ValueError("--workers is given with --scheduler, whose workers are there already")
+    options.workers = 1 if options.workers is None else options.workers
+    for name, least in (("starts", 1), ("workers", 1), ("seed", 0)):
+        if getattr(options, name) < least:
+            raise ValueError(f"--{name} is {getattr(options, name)}; wanted at least {least}")
+    _check_start(options)
+    solvers.by_name(options.solver)
+    growth = continuation.GrowthOptions(tolerance=options.tolerance)
     content, says = _read(options)
     problem = content.problem
     seeds = range(options.seed, options.seed + options.starts)
     written = [*(f"seed_{seed}.{kind}" for seed in seeds for kind in ("json", "safetensors"))]
-    written += [PROBLEM, "table.md", "best.safetensors"]
-    check_folder("--output", options.output, written, inputs_of(options.source, options.data))
+    written += [PROBLEM, TABLE, BEST]
+    run_folder.check("--output", options.output, written, inputs_of(options.source, options.data))
+    at_once = 1 if options.scheduler else min(options.workers, options.starts)
     console = console_for()
+    caution = check_size(problem, options.solver, at_once)
     show.print_read(console, says)
-    show.print_cautions(problem)
-    options.output.mkdir(parents=True, exist_ok=True)
+    show.print_cautions(problem, caution)
     with _executor(options) as executor, show.reporting(console) as report:
         found = multistart(
             problem,
             seeds,
             options.output,
             solver=options.solver,
-            options=continuation.GrowthOptions(tolerance=options.tolerance),
+            options=growth,
             executor=executor,
             report=report,
         )
-    write_atomically(options.output / "table.md", table(found).encode())
-    if found.best is not None:
-        best = solution_path(options.output, found.best.seed)
-        write_atomically(options.output / "best.safetensors", best.read_bytes())
     solved = sum(start.solved for start in found.starts)
     console.print(
         f"{solved} of {options.starts} starts SOLVED, {len(found.optima)} distinct minima"
@@ -221,7 +259,7 @@ def _multistart(options: argparse.Namespace) -> int:
     if found.best is None:
         return exits.FAILED
     console.print(f"best found: J = {found.best.objective:.10f} (seed {found.best.seed})")
-    console.print(f"written to {options.output}: best.safetensors, table.md")
+    console.print(f"written to {options.output}: {BEST}, {TABLE}")
     return exits.OK
 
 
@@ -238,8 +276,7 @@ def _executor(options: argparse.Namespace) -> Iterator[concurrent.futures.Execut
         with Client(options.scheduler) as client:
             yield client.get_executor()
     elif options.workers > 1:
-        context = multiprocessing.get_context("spawn")  # a fork would copy BLAS in mid-flight
-        with concurrent.futures.ProcessPoolExecutor(options.workers, mp_context=context) as pool:
+        with workers.pool(options.workers) as pool:
             yield pool
     else:
         yield None

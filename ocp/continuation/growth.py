@@ -22,7 +22,8 @@ from ..problem import Problem
 from ..solvers import DEFAULT, as_solver
 from ..solvers.optimality import assess
 from ..solvers.progress import Progress, Report, silent
-from ..solvers.solution import STARTS, Iteration, Solution, Solver, Status
+from ..solvers.size import check_size
+from ..solvers.solution import STARTS, Iteration, Solution, Solver, Status, interrupted, keeping
 
 #: (depth, tolerance) on the way up
 Stages = list[tuple[int, float]]
@@ -91,6 +92,7 @@ def solve(
         return grow(problem, solver, seed=seed, options=options, report=report)
 
 
+@keeping
 def grow(
     problem: Problem,
     solver: str | Solver = DEFAULT,
@@ -106,7 +108,12 @@ def grow(
     start : controls of a shallower network to go on from; default random controls of the seed
 
     The solution's report counts all iterations and seconds, of every depth and every restart.
+
+    Raises
+    ------
+    ValueError : an option does not fit, or the memory for the problem is not there
     """
+    check_size(problem, solver if isinstance(solver, str) else DEFAULT)
     options, solver = options or GrowthOptions(), as_solver(solver)
     begun, spent, notes = time.perf_counter(), 0, []
     traces: tuple[Iteration, ...] = ()
@@ -228,8 +235,7 @@ def _best_of_trials(
         if found[-1] == min(found):
             best, its_rng = solution, rng
         if solution.status is Status.INTERRUPTED:  # whatever an earlier trial found
-            record = dataclasses.replace(best.report, status=Status.INTERRUPTED)
-            return dataclasses.replace(best, report=record), iterations, trace
+            return interrupted(best), iterations, trace
     if not rest or best.status is not Status.SOLVED:
         return best, iterations, trace
     solution, count, lines = climb(rest, best.controls, rng=its_rng)

@@ -24,6 +24,8 @@ implementations of Newton's method for unconstrained optimal control problems" (
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ..controls import Controls, flatten
@@ -52,8 +54,15 @@ def assembled_hessian(problem: Problem, controls: Controls) -> np.ndarray:
     return hessian(constants, sweep, backward(constants, sweep))
 
 
-def hessian(constants: Constants, sweep: Forward, adjoint: Backward) -> np.ndarray:
+def hessian(
+    constants: Constants,
+    sweep: Forward,
+    adjoint: Backward,
+    tick: Callable[[], None] = lambda: None,
+) -> np.ndarray:
     """Return the Hessian at two sweeps, (d, d), symmetric to the last bit.
+
+    tick : called before each chunk of samples; what it raises ends the assembly
 
     Memory: d^2 and the arrays of one chunk, whatever the number of samples.
     """
@@ -64,6 +73,7 @@ def hessian(constants: Constants, sweep: Forward, adjoint: Backward) -> np.ndarr
     # equal chunks: a small last one would waste its overhead
     count = -(-n_d // size)
     for part in np.array_split(np.arange(n_d), count):
+        tick()
         _add_chunk(H, constants, sweep, adjoint, slice(part[0], part[-1] + 1))
     H = np.triu(H)
     H += np.triu(H, 1).T

@@ -46,7 +46,7 @@ def by_name(
 ) -> Solver:
     """Return the solver called `name`.
 
-    max_seconds : fatrop has no limit on time
+    max_seconds : of each solve
     options : further options in the solver's own words: IPOPT's and fatrop's names, or the fields
         of `ocp.solvers.structured.StructuredOptions`
     costate : warm start of IPOPT's multipliers, (N+1, n_d, n); the others have none
@@ -71,6 +71,9 @@ def by_name(
                 f"unknown option {key!r} of the {name} solver;"
                 f" wanted one of {', '.join(sorted(known))}"
             )
+    make(**limits, **own)  # refuses values out of range
+    if row.own and options:
+        method.check_options(options)
     extra = {"costate": costate} if row.warm else {}
 
     def solve(problem: Problem, start: Controls, tolerance: float, report: Report) -> Solution:

@@ -10,24 +10,23 @@ algorithm for large-scale nonlinear programming", Mathematical Programming 106, 
 from __future__ import annotations
 
 import dataclasses
-import signal
-import threading
 import time
 from dataclasses import dataclass, field
 
 import casadi as ca
 import numpy as np
 
-from .. import validation
+from .. import interrupts, validation
 from ..controls import Controls, validate
 from ..evaluation.rollout import gradient, kkt_residual, objective, rollout
 from ..problem import Problem
 from ..versions import versions
+from .clock import OutOfTime, in_child
 from .multiple_shooting import Transcription, multiple_shooting, single_shooting
 from .newton import settled
 from .optimality import assess
 from .progress import Progress, Report, silent
-from .solution import Iteration, Solution, SolveReport, Status
+from .solution import Iteration, Solution, SolveReport, Status, keeping
 
 #: why a residual above the tolerance was returned; a residual below it is judged by `assess`
 RETURN_STRINGS = {
@@ -64,7 +63,8 @@ class IpoptOptions:
 
     tolerance : on max |dJ/du| at the rolled-out states; IPOPT itself is asked for 1/100 of it,
         because its residual is scaled and counts infeasible states
-    max_iterations, max_seconds : limits, each at least 1
+    max_iterations, max_seconds : limits, each at least 1; IPOPT looks at the seconds, in which
+        the transcription counts, once in each of its iterations
     transcription : "multiple" or "single" shooting
     ipopt : further options of IPOPT by their own names; one that IPOPT does not know is an error
     """
@@ -82,6 +82,7 @@ class IpoptOptions:
         validation.one_of("transcription", self.transcription, ("multiple", "single"))
 
 
+@keeping
 def solve(
     problem: Problem,
     start: Controls,
@@ -105,14 +106,14 @@ def solve(
     transcription = single_shooting(problem) if single else multiple_shooting(problem)
     packing = transcription.packing
     monitor = _Monitor(problem, transcription, start, report, begun)
-    solver = _solver(transcription, options, monitor)
+    left = options.max_seconds - (time.perf_counter() - begun)
+    solver = _solver(transcription, options, monitor, max(left, 1e-3))
     X = rollout(problem, start).X
     arguments: dict[str, object] = {"x0": packing.pack(start, X)}
     if not single:
         costate = gradient(problem, start)[1] if costate is None else costate
         arguments |= {"lbg": 0, "ubg": 0, "lam_g0": packing.multipliers(costate)}
-    with monitor:
-        result = solver(**arguments)
+    result = solver(**arguments)
     stats = solver.stats()
     string = stats["return_status"]
     w = np.array(result["x"]).ravel()
@@ -150,12 +151,53 @@ def solve(
     )
 
 
-def _solver(transcription: Transcription, options: IpoptOptions, monitor: _Monitor) -> ca.Function:
+def check_options(options: dict[str, object]) -> None:
+    """Raise ValueError if IPOPT does not take these options here: they are tried on one variable.
+
+    A name may be right and the library behind it missing (linear_solver=ma27 wants HSL), which
+    IPOPT says when it runs; a library that is no such thing may end the process.
+    """
+    x = ca.MX.sym("x")
+    outer = {
+        "ipopt": {"print_level": 0, "sb": "yes", **options},
+        **dict.fromkeys(("print_time", "error_on_fail", "show_eval_warnings"), False),
+    }
+
+    def run() -> bytes:
+        solver = ca.nlpsol("solver", "ipopt", {"x": x, "f": (x - 1) ** 2}, outer)
+        solver(x0=0)
+        return solver.stats()["return_status"].encode()
+
+    named = ", ".join(f"{name}={value}" for name, value in options.items())
+    try:
+        said = in_child(run, 60.0).decode()
+    except OutOfTime:
+        raise ValueError(f"IPOPT does not end with the options {named}") from None
+    except RuntimeError as error:
+        raise _refused(error, named) from None
+    if RETURN_STRINGS.get(said) is Status.REFUSED:
+        raise ValueError(
+            f"IPOPT does not take the options {named}: it says {said}; a value is unknown, or its"
+            " library (HSL for ma27 to ma97) is not installed here"
+        )
+
+
+def _refused(error: RuntimeError, options: str) -> ValueError:
+    """One sentence of the many lines of a CasADi error."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = next((line for line in lines if "ption" in line), lines[-1])
+    reason = reason.rsplit(".cpp:", 1)[-1].lstrip("0123456789: ")
+    return ValueError(f"IPOPT does not take the options {options}: {reason}")
+
+
+def _solver(
+    transcription: Transcription, options: IpoptOptions, monitor: _Monitor, seconds: float
+) -> ca.Function:
     inner = {
         **DEFAULT_OPTIONS,
         "tol": options.tolerance / 100,
         "max_iter": options.max_iterations,
-        "max_wall_time": options.max_seconds,
+        "max_wall_time": seconds,
         # no bounds: a start is not pushed anywhere, and "acceptable" is never success
         "acceptable_iter": 0,
         "warm_start_init_point": "yes",
@@ -173,12 +215,7 @@ def _solver(transcription: Transcription, options: IpoptOptions, monitor: _Monit
     try:
         return ca.nlpsol("solver", "ipopt", transcription.nlp, outer)
     except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = next((line for line in lines if "ption" in line), lines[-1])
-        reason = reason.rsplit(".cpp:", 1)[-1].lstrip("0123456789: ")
-        raise ValueError(
-            f"IPOPT does not take the options {sorted(options.ipopt)}: {reason}"
-        ) from None
+        raise _refused(error, ", ".join(sorted(options.ipopt))) from None
 
 
 class _Monitor:
@@ -193,7 +230,7 @@ class _Monitor:
         begun: float,
     ) -> None:
         self.problem, self.packing, self.report = problem, transcription.packing, report
-        self.begun, self.iteration, self.interrupted = begun, 0, False
+        self.begun, self.iteration = begun, 0
         self.best_objective, self.best = np.inf, start
         self.seconds: list[float] = []
         self.callback = _Callback(self, transcription)
@@ -215,21 +252,8 @@ class _Monitor:
             )
         )
         self.iteration += 1
-        return self.interrupted
-
-    def __enter__(self) -> _Monitor:
-        # Within C++ a KeyboardInterrupt would be swallowed: note it, stop at the next iterate.
-        self._main = threading.current_thread() is threading.main_thread()
-        if self._main:
-            self._previous = signal.signal(signal.SIGINT, self._interrupt)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._main:
-            signal.signal(signal.SIGINT, self._previous)
-
-    def _interrupt(self, *_: object) -> None:
-        self.interrupted = True
+        # within C++ a KeyboardInterrupt would be swallowed: `keeping` notes it, this stops
+        return interrupts.pending()
 
 
 class _Callback(ca.Callback):

@@ -20,6 +20,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from ..controls import Controls
 from ..evaluation.hessian_products import hessian_product
 from ..problem import Problem
+from .clock import Tick, never
 from .trust_region import Step
 
 #: products in one step
@@ -28,13 +29,15 @@ MAX_PRODUCTS = 300
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Products:
-    """The quadratic model g's + s'Hs/2 with H known by its products."""
+    """The quadratic model g's + s'Hs/2 with H known by its products; `tick` before each."""
 
     problem: Problem
     controls: Controls
     g: np.ndarray
+    tick: Tick = never
 
     def product(self, v: np.ndarray) -> np.ndarray:
+        self.tick()
         return hessian_product(self.problem, self.controls, v[None])[0]
 
     def step(self, radius: float, shift: float = 0.0) -> Step:

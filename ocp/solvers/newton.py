@@ -8,15 +8,17 @@ import time
 import numpy as np
 import scipy.linalg
 
+from .. import interrupts
 from ..controls import Controls, flatten, unflatten, validate
 from ..evaluation.assembly import assembled_hessian
 from ..evaluation.rollout import gradient
 from ..problem import Problem
 from ..versions import versions
 from .optimality import Optimality, assess
-from .solution import Iteration, Solution, SolveReport, Status
+from .solution import Iteration, Solution, SolveReport, Status, interrupted, keeping
 
 
+@keeping
 def polish(
     problem: Problem,
     controls: Controls,
@@ -37,32 +39,37 @@ def polish(
     u = flatten(controls)
     g, _ = gradient(problem, controls)
     trace = []
-    for iteration in range(max_iterations):
-        residual = np.abs(g).max()
-        H = assembled_hessian(problem, unflatten(problem, u))
-        try:
-            step = -scipy.linalg.solve(H, g, assume_a="sym")
-        except (scipy.linalg.LinAlgError, scipy.linalg.LinAlgWarning):
-            break
-        length = np.abs(step).max()
-        if not length <= max_distance * (1.0 + np.abs(u).max()):
-            break
-        after, _ = gradient(problem, unflatten(problem, u + step))
-        if not np.abs(after).max() < (0.5 if residual <= tolerance else 1.0) * residual:
-            break
-        u, g = u + step, after
-        trace.append(
-            Iteration(
-                depth=problem.depth,
-                iteration=iteration,
-                objective=float("nan"),
-                primal_infeasibility=0.0,
-                dual_infeasibility=float(np.abs(g).max()),
-                regularisation=0.0,
-                step_length=float(length),
-                seconds=time.perf_counter() - begun,
-            )
-        )
+    stopped = False
+    try:
+        with interrupts.opened():
+            for iteration in range(max_iterations):
+                residual = np.abs(g).max()
+                H = assembled_hessian(problem, unflatten(problem, u))
+                try:
+                    step = -scipy.linalg.solve(H, g, assume_a="sym")
+                except (scipy.linalg.LinAlgError, scipy.linalg.LinAlgWarning):
+                    break
+                length = np.abs(step).max()
+                if not length <= max_distance * (1.0 + np.abs(u).max()):
+                    break
+                after, _ = gradient(problem, unflatten(problem, u + step))
+                if not np.abs(after).max() < (0.5 if residual <= tolerance else 1.0) * residual:
+                    break
+                u, g = u + step, after
+                trace.append(
+                    Iteration(
+                        depth=problem.depth,
+                        iteration=iteration,
+                        objective=float("nan"),
+                        primal_infeasibility=0.0,
+                        dual_infeasibility=float(np.abs(g).max()),
+                        regularisation=0.0,
+                        step_length=float(length),
+                        seconds=time.perf_counter() - begun,
+                    )
+                )
+    except KeyboardInterrupt:
+        stopped = True
     polished = unflatten(problem, u)
     facts = assess(problem, polished, tolerance)
     report = SolveReport(
@@ -76,13 +83,14 @@ def polish(
         trace=tuple(trace),
         **facts.fields_of_report(),
     )
-    return Solution(
+    found = Solution(
         problem=problem,
         controls=polished,
         states=facts.states,
         costate=facts.costate,
         report=report,
     )
+    return interrupted(found) if stopped else found
 
 
 def polished(solution: Solution, tolerance: float = 1e-12) -> Solution:
@@ -90,6 +98,8 @@ def polished(solution: Solution, tolerance: float = 1e-12) -> Solution:
     if solution.status is not Status.SOLVED:
         return solution
     better = polish(solution.problem, solution.controls, tolerance=tolerance)
+    if better.status is Status.INTERRUPTED:
+        return interrupted(solution)
     if not better.report.grad_inf_norm < solution.report.grad_inf_norm:
         return solution
     facts = ("objective", "grad_inf_norm", "min_curvature", "curvature_band", "newton_distance")
@@ -110,6 +120,8 @@ def settled(
     if facts.status is not Status.FLAT:
         return controls, facts
     better = polish(problem, controls, tolerance=min(tolerance, 1e-12))
+    if better.status is Status.INTERRUPTED:
+        return controls, dataclasses.replace(facts, status=Status.INTERRUPTED)
     if np.array_equal(flatten(better.controls), flatten(controls)):
         return controls, facts
     found = assess(problem, better.controls, tolerance)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ParamSpec
 
 import numpy as np
 
+from .. import interrupts
 from ..controls import Controls
 from ..files import TrainingFile
 from ..problem import Problem
@@ -165,6 +167,31 @@ class Solution:
             origin=_finite(origin),
         )
         return dataclasses.replace(content, **changes)
+
+
+_P = ParamSpec("_P")
+
+
+def keeping(work: Callable[_P, Solution]) -> Callable[_P, Solution]:
+    """Let no Ctrl-C end a method without its solution: the status is then INTERRUPTED.
+
+    Long parts ask for it, in an `interrupts.opened` block or by `interrupts.pending`.
+    """
+
+    @functools.wraps(work)
+    def kept(*args: _P.args, **kwargs: _P.kwargs) -> Solution:
+        with interrupts.shielded():
+            solution = work(*args, **kwargs)
+            pressed = interrupts.take()
+        return interrupted(solution) if pressed else solution
+
+    return kept
+
+
+def interrupted(solution: Solution) -> Solution:
+    """Return the solution with the status INTERRUPTED."""
+    record = dataclasses.replace(solution.report, status=Status.INTERRUPTED)
+    return dataclasses.replace(solution, report=record)
 
 
 #: how growth and the command lines call any method: (problem, start, tolerance, report)

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import validation
+from .. import interrupts, validation
 from ..controls import Controls, flatten, unflatten, validate
 from ..evaluation.assembly import hessian
 from ..evaluation.sweeps import (
@@ -38,11 +38,12 @@ from ..evaluation.sweeps import (
 from ..problem import Problem
 from ..versions import versions
 from . import krylov, trust_region
+from .clock import OutOfTime, Tick, until
 from .curvature import by_factorisation
 from .newton import settled
 from .optimality import assess
 from .progress import Progress, Report, silent
-from .solution import Iteration, Solution, SolveReport, Status
+from .solution import Iteration, Solution, SolveReport, Status, keeping
 
 #: a predicted decrease below this times max(1, |J|) drowns in rounding
 ROUNDING = 1e-14
@@ -53,7 +54,7 @@ class StructuredOptions:
     """Options of one solve.
 
     tolerance : on max |dJ/du|
-    max_iterations, max_seconds : limits, each at least 1
+    max_iterations, max_seconds : limits, each at least 1; seconds are counted within a step too
     initial_radius : of the trust region, in the Euclidean norm of the controls
     accept : least ratio of actual to predicted decrease of an accepted step
     shrink_below, expand_above : ratios at which the radius changes
@@ -94,6 +95,7 @@ class _Outcome:
     trace: list[Iteration]
 
 
+@keeping
 def solve(
     problem: Problem,
     start: Controls,
@@ -114,10 +116,15 @@ def solve(
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         outcome = _iterate(problem, flatten(start), options, report, begun)
         controls = unflatten(problem, outcome.u)
-        facts = assess(problem, controls, options.tolerance, curvature=by_factorisation)
+        # out of time there is none left to judge a point that may be stationary
+        tolerance = 0.0 if outcome.reason is Status.TIME_LIMIT else options.tolerance
+        facts = assess(problem, controls, tolerance, curvature=by_factorisation)
         controls, facts = settled(problem, controls, facts, options.tolerance)
-    if facts.status is Status.NOT_STATIONARY and outcome.reason is not None:
-        facts = dataclasses.replace(facts, status=outcome.reason)
+    reason = outcome.reason
+    if reason is not None and Status.INTERRUPTED in (reason, facts.status):
+        facts = dataclasses.replace(facts, status=Status.INTERRUPTED)
+    elif reason is not None and facts.status is Status.NOT_STATIONARY:
+        facts = dataclasses.replace(facts, status=reason)
     record = SolveReport(
         status=facts.status,
         method="structured",
@@ -143,27 +150,31 @@ def _iterate(
 ) -> _Outcome:
     """The trust-region iteration; Ctrl-C ends it at the best iterate, which is the last one."""
     trace: list[Iteration] = []
+    tick = until(begun + options.max_seconds)
     try:
-        for state in _iterates(problem, u, options):
-            u = state.u
-            seconds = time.perf_counter() - begun
-            if state.step is not None:
-                trace.append(_line(problem, len(trace), state, state.step, seconds))
-                report(
-                    Progress(
-                        depth=problem.depth,
-                        iteration=len(trace),
-                        objective=state.sweep.objective,
-                        residual=state.residual,
-                        seconds=seconds,
+        with interrupts.opened():
+            for state in _iterates(problem, u, options, tick):
+                u = state.u
+                seconds = time.perf_counter() - begun
+                if state.step is not None:
+                    trace.append(_line(problem, len(trace), state, state.step, seconds))
+                    report(
+                        Progress(
+                            depth=problem.depth,
+                            iteration=len(trace),
+                            objective=state.sweep.objective,
+                            residual=state.residual,
+                            seconds=seconds,
+                        )
                     )
-                )
-            if state.ended:
-                return _Outcome(u=u, reason=state.reason, trace=trace)
-            if len(trace) >= options.max_iterations:
-                return _Outcome(u=u, reason=Status.ITERATION_LIMIT, trace=trace)
-            if seconds > options.max_seconds:
-                return _Outcome(u=u, reason=Status.TIME_LIMIT, trace=trace)
+                if state.ended:
+                    return _Outcome(u=u, reason=state.reason, trace=trace)
+                if len(trace) >= options.max_iterations:
+                    return _Outcome(u=u, reason=Status.ITERATION_LIMIT, trace=trace)
+                if seconds > options.max_seconds:
+                    return _Outcome(u=u, reason=Status.TIME_LIMIT, trace=trace)
+    except OutOfTime:
+        return _Outcome(u=u, reason=Status.TIME_LIMIT, trace=trace)
     except KeyboardInterrupt:
         return _Outcome(u=u, reason=Status.INTERRUPTED, trace=trace)
     raise AssertionError("the iteration ends by itself")
@@ -181,7 +192,9 @@ class _State:
     reason: Status | None = None
 
 
-def _iterates(problem: Problem, u: np.ndarray, options: StructuredOptions) -> Iterator[_State]:
+def _iterates(
+    problem: Problem, u: np.ndarray, options: StructuredOptions, tick: Tick
+) -> Iterator[_State]:
     """Yield the accepted iterates; the last one says that it has `ended`."""
     constants = prepare(problem)
     sweep = forward(constants, u)
@@ -196,7 +209,7 @@ def _iterates(problem: Problem, u: np.ndarray, options: StructuredOptions) -> It
     radius, shift = options.initial_radius, 0.0
     while True:
         residual = float(np.abs(adjoint.gradient).max())
-        model = _model(constants, sweep, adjoint, options)
+        model = _model(constants, sweep, adjoint, options, tick)
         # A small gradient is no reason to stop at a saddle: there the model has a descent
         # direction of second order, and its step leaves.
         if residual <= options.tolerance and model.convex():
@@ -205,6 +218,7 @@ def _iterates(problem: Problem, u: np.ndarray, options: StructuredOptions) -> It
         yield _State(u=u, sweep=sweep, residual=residual, step=step)
         taken, widened = None, False
         while taken is None:
+            tick()
             tried = model.step(radius, shift)
             trial = forward(constants, u + tried.s)
             actual = sweep.objective - trial.objective
@@ -263,9 +277,10 @@ class _Dense:
 
     H: np.ndarray
     g: np.ndarray
+    tick: Tick
 
     def step(self, radius: float, shift: float) -> trust_region.Step:
-        return trust_region.step(self.H, self.g, radius, shift)
+        return trust_region.step(self.H, self.g, radius, shift, self.tick)
 
     def convex(self) -> bool:
         """Whether H is positive definite beyond the rounding errors of its entries."""
@@ -274,11 +289,13 @@ class _Dense:
 
 
 def _model(
-    constants: Constants, sweep: Forward, adjoint: Backward, options: StructuredOptions
+    constants: Constants, sweep: Forward, adjoint: Backward, options: StructuredOptions, tick: Tick
 ) -> _Dense | krylov.Products:
     if constants.problem.n_decision <= options.dense_limit:
-        return _Dense(H=hessian(constants, sweep, adjoint), g=adjoint.gradient)
-    return krylov.Products(problem=constants.problem, controls=sweep.controls, g=adjoint.gradient)
+        return _Dense(H=hessian(constants, sweep, adjoint, tick), g=adjoint.gradient, tick=tick)
+    return krylov.Products(
+        problem=constants.problem, controls=sweep.controls, g=adjoint.gradient, tick=tick
+    )
 
 
 def _line(

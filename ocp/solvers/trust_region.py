@@ -20,6 +20,8 @@ import numpy as np
 import scipy.linalg
 from scipy.linalg import blas, lapack
 
+from .clock import Tick, never
+
 #: accepted relative difference of |s| from the radius on the boundary
 BOUNDARY = 0.1
 #: accepted relative loss of the model's decrease in the hard case
@@ -56,16 +58,20 @@ def solve_with(L: np.ndarray, rhs: np.ndarray) -> np.ndarray:
     return lapack.dpotrs(L, rhs, lower=1)[0]
 
 
-def step(H: np.ndarray, g: np.ndarray, radius: float, guess: float = 0.0) -> Step:
+def step(
+    H: np.ndarray, g: np.ndarray, radius: float, guess: float = 0.0, tick: Tick = never
+) -> Step:
     """Return the minimiser of the model in the ball, up to `BOUNDARY` and `HARD`.
 
     H : (d, d) symmetric;  g : (d,);  guess : the shift expected, from the last iteration
+    tick : called before each factorisation
     """
     low, high = _interval(H, g, radius)
     shift = guess if low <= guess <= high else max(0.0, low)
     if guess <= low and low > 0.0:
         shift = max(np.sqrt(low * high), low + 0.01 * (high - low))
     for _ in range(MAX_FACTORISATIONS):
+        tick()
         L = factorise(H, shift)
         if L is None:
             low = max(low, shift)

@@ -247,8 +247,40 @@ def test_a_row_under_another_name_is_refused(tmp_path):
         s.rows(squares, [task(1), task(2)])
         rows = tmp_path / "rows"
         (rows / f"{task(1).name}.json").write_bytes((rows / f"{task(2).name}.json").read_bytes())
-        with pytest.raises(ValueError, match="is no row of this study; remove it"):
+        with pytest.raises(ValueError, match=r"is no row of this study \(it is another row\)"):
             s.rows(squares, [task(1)])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"cpu_seconds": -1}, {"wall_seconds": "1"}, {"result": []}, {"versions": {"numpy": 2}},
+     {"files": {"f": 1}}, {"files": {"../f": "x"}}, {"more": 1}, {"cpu_seconds": math.nan}],
+)  # fmt: skip
+def test_every_field_of_a_row_is_checked(tmp_path, change):
+    with held(tmp_path) as s:
+        s.rows(squares, [task(1)])
+        path = tmp_path / "rows" / f"{task(1).name}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+        with pytest.raises(ValueError, match=r"is no row of this study .*; remove it"):
+            s.rows(squares, [task(1)])
+
+
+def test_a_file_of_a_row_that_is_missing_is_made_again_and_another_one_is_noticed(tmp_path):
+    with held(tmp_path) as s:
+        s.rows(squares, [task(1)])
+        file = tmp_path / "rows" / f"{task(1).name}.f"
+        file.unlink()
+        s.rows(squares, [task(1)])
+        assert file.read_bytes() == b"x"
+        file.write_bytes(b"y")
+        with pytest.raises(ValueError, match=r"is not what the row .* made; remove both"):
+            s.rows(squares, [task(1)])
+
+
+def test_a_study_owns_its_folder(tmp_path):
+    with held(tmp_path), pytest.raises(ValueError, match="in use by another run"), held(tmp_path):
+        pass
+    assert not (tmp_path / ".lock").exists()
 
 
 def test_tables_that_do_not_belong_together_are_not_drawn(tmp_path):

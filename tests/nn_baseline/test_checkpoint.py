@@ -136,13 +136,3 @@ def test_safetensors_files_that_are_no_states_are_refused(tmp_path):
     safetensors.torch.save_file({"x": torch.zeros(1)}, tmp_path / "s")
     with pytest.raises(ValueError, match="the format is None"):
         checkpoint.load_state(tmp_path / "s")
-
-
-def test_a_log_is_cut_at_the_state_and_at_a_broken_line(tmp_path):
-    log = tmp_path / "log"
-    log.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n')
-    checkpoint.truncate_log(log, 2)
-    assert log.read_text() == '{"step": 1}\n{"step": 2}\n'
-    log.write_text('{"step": 1}\n{"ste')
-    checkpoint.truncate_log(log, 9)
-    assert log.read_text() == '{"step": 1}\n'

@@ -33,7 +33,7 @@ def test_the_parser_knows_the_fields_of_the_options_and_the_statement():
     flags = set(vars(parser().parse_args(["train", "moons", "--output", "x"])))
     of_the_options = {field.name for field in dataclasses.fields(Options)}
     of_the_command = {"command", "dataset", "data_dir", "output", "resume", "split", "lift"}
-    of_the_command |= {"trained", "embed", "no_held_out", "threads"}
+    of_the_command |= {"trained", "embed", "no_held_out", "threads", "extend"}
     of_the_command |= {field.name for field in dataclasses.fields(DataOptions)}
     assert of_the_options <= flags
     assert flags - of_the_options - of_the_command <= {f.name for f in dataclasses.fields(Problem)}
@@ -112,22 +112,53 @@ def test_the_problem_of_a_file_is_trained_as_it_is_or_with_changes(tmp_path):
     files.save(tmp_path / "exact.safetensors", solved)
     description.save(tmp_path / "problem.toml", problem)
     for name in ("exact.safetensors", "problem.toml"):
-        command = ["train", str(tmp_path / name), "--epochs", "2", "--output", str(tmp_path / "o")]
-        assert main(command) == 0
-        trained = files.load(tmp_path / "o" / checkpoint.TRAINING_FILE).problem
+        command = ["train", str(tmp_path / name), "--epochs", "2", "--output"]
+        out, other = tmp_path / f"of_{name}", tmp_path / f"other_{name}"
+        assert main([*command, str(out)]) == 0
+        trained = files.load(out / checkpoint.TRAINING_FILE).problem
         assert description.statement_of(trained) == description.statement_of(problem)
         assert np.array_equal(trained.inputs, inputs)
-        assert main([*command, "--r", "0.5"]) == 0
-        assert files.load(tmp_path / "o" / checkpoint.TRAINING_FILE).problem.r == 0.5
+        assert main([*command, str(other), "--r", "0.5"]) == 0
+        assert files.load(other / checkpoint.TRAINING_FILE).problem.r == 0.5
 
 
 def test_resuming_continues(tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert train(whole, "--schedule", "constant", "--epochs", "7") == 0
     assert train(parts, "--schedule", "constant") == 0
-    assert train(parts, "--schedule", "constant", "--epochs", "7", "--resume") == 0
+    assert main(["train", "moons", "--output", str(parts), *SMALL, "--schedule", "constant",
+                 "--extend", "7"]) == 0  # fmt: skip
     one, two = (files.load(f / checkpoint.TRAINING_FILE).controls for f in (whole, parts))
     assert np.array_equal(controls.flatten(one), controls.flatten(two))
+
+
+def test_a_training_that_has_ended_is_left_as_it_is_and_says_so(tmp_path, capsys):
+    assert train(tmp_path) == 0
+    before = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in tmp_path.iterdir()}
+    for more, code, words in (
+        (["--resume"], 0, "All epochs are done. Nothing was left to do."),
+        ([], 2, "wanted --resume to go on with it"),
+        (["--resume", "--r", "0.5", "--threads", "2"], 2, "r was 0.001, is 0.5; threads was 0, is"),
+        (["--resume", "--lr", "0.5", "--h", "1"], 2, "h was 0.5, is 1.0; lr was 0.001, is 0.5"),
+        (["--extend", "9"], 2, "--epochs is given with --extend"),
+    ):
+        assert train(tmp_path, *more) == code
+        said = capsys.readouterr()
+        assert words in " ".join((said.err if code else said.out).split())
+    after = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in tmp_path.iterdir()}
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [["--lr", "-1"], ["--depth", "0"], ["--batch-size", "9999"], ["--device", "nowhere"],
+     ["--extend", "3"], ["--resume"], ["--split", "0"], ["--lift", "cubic"]],
+)  # fmt: skip
+def test_bad_input_makes_no_folder(tmp_path, capsys, wrong):
+    command = ["train", "moons", "--output", str(tmp_path / "new" / "run"), *wrong]
+    assert main(command) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,23 @@
 import concurrent.futures
 import json
 import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
 import warnings
+from pathlib import Path
 
 import problems
 import pytest
 
-from ocp import files
+from ocp import files, run_folder, workers
 from ocp.continuation import multistart
 from ocp.continuation.growth import GrowthOptions
 from ocp.solvers.solution import Status
 
+ROOT = Path(__file__).parents[2]
 OPTIONS = GrowthOptions(depths=(2, 4))
 
 
@@ -62,6 +69,9 @@ def test_distinct_minima_are_kept_best_first_and_failures_are_shown(tmp_path):
     assert objectives == sorted(objectives)
     assert found.best.objective == min(s.objective for s in found.starts if s.solved)
     assert sum(len(seeds) for _, seeds in found.optima) == sum(s.solved for s in found.starts)
+    assert (tmp_path / "table.md").read_text() == multistart.table(found)
+    best = multistart.solution_path(tmp_path, found.best.seed).read_bytes()
+    assert (tmp_path / "best.safetensors").read_bytes() == best
     record = json.loads((tmp_path / "seed_0.json").read_text())
     record |= {"status": Status.SADDLE.name, "objective": -1.0}
     (tmp_path / "seed_0.json").write_text(json.dumps(record))
@@ -75,8 +85,108 @@ def test_distinct_minima_are_kept_best_first_and_failures_are_shown(tmp_path):
 
 def test_a_folder_of_another_problem_is_refused(tmp_path):
     multistart.multistart(tiny(), [0], tmp_path, options=OPTIONS)
-    with pytest.raises(ValueError, match="another problem"):
+    with pytest.raises(ValueError, match=r"another problem .*\(r was 0\.001, is 0\.02\)"):
         multistart.multistart(tiny().with_(r=0.02), [0], tmp_path, options=OPTIONS)
+    with pytest.raises(ValueError, match=r"solver was 'structured', is 'ipopt'"):
+        multistart.multistart(tiny(), [0], tmp_path, solver="ipopt", options=OPTIONS)
+    (tmp_path / "problem.json").write_bytes(b"\xff{")
+    with pytest.raises(ValueError, match=r"problem\.json is damaged"):
+        multistart.multistart(tiny(), [0], tmp_path, options=OPTIONS)
+    with run_folder.claimed(tmp_path), pytest.raises(ValueError, match="in use by another run"):
+        multistart.multistart(tiny(), [0], tmp_path, options=OPTIONS)
+    with pytest.raises(ValueError, match="solver is 'none'"):
+        multistart.multistart(tiny(), [0], tmp_path / "new", solver="none")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1}, {"seed": True}, {"status": "WON"}, {"objective": None}, {"objective": "1"},
+        {"grad_inf_norm": -1.0}, {"min_curvature": []}, {"depth_used": 1.5}, {"iterations": -1},
+        {"seconds": -1}, {"message": 3}, {"sha256": "x"}, {"colour": "red"}, {"seconds": None},
+        {"objective": float("nan")}, {"seconds": float("inf")},
+    ],
+)  # fmt: skip
+def test_a_damaged_record_is_refused_with_one_sentence(tmp_path, change):
+    multistart.multistart(tiny(), [0], tmp_path, options=OPTIONS)
+    path = tmp_path / "seed_0.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ValueError, match=r"seed_0\.json is no record .* remove it") as found:
+        multistart.multistart(tiny(), [0], tmp_path, options=OPTIONS)
+    assert "\n" not in str(found.value)
+
+
+def test_a_training_file_that_is_missing_is_made_again_and_another_one_is_noticed(tmp_path):
+    multistart.multistart(tiny(), [0, 1], tmp_path, options=OPTIONS)
+    path = multistart.solution_path(tmp_path, 0)
+    content = path.read_bytes()
+    path.unlink()
+    multistart.multistart(tiny(), [0, 1], tmp_path, options=OPTIONS)
+    assert path.read_bytes() == content
+    path.write_bytes(multistart.solution_path(tmp_path, 1).read_bytes())
+    with pytest.raises(ValueError, match=r"seed_0\.safetensors is not .* remove both"):
+        multistart.multistart(tiny(), [0, 1], tmp_path, options=OPTIONS)
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path):
+    multistart.multistart(tiny(), [0, 1], tmp_path, options=OPTIONS)
+    before = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in tmp_path.iterdir()}
+    multistart.multistart(tiny(), [0, 1], tmp_path, options=OPTIONS)
+    assert {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in tmp_path.iterdir()} == before
+
+
+def test_a_killed_worker_is_one_sentence_and_the_same_call_goes_on(tmp_path):
+    with pytest.raises(OSError, match=r"a worker died; .* the same command goes on"):  # noqa: SIM117
+        with workers.pool(2) as two:
+            found = []
+
+            def kill(progress):
+                if not found:
+                    found.extend(multiprocessing.active_children())
+                    found[0].kill()
+
+            multistart.multistart(
+                tiny(), range(30), tmp_path, options=OPTIONS, executor=two, report=kill
+            )
+    kept = len(list(tmp_path.glob("seed_*.json")))
+    assert 1 <= kept < 30 and not multiprocessing.active_children()
+    again = multistart.multistart(tiny(), range(kept), tmp_path, options=OPTIONS)
+    assert len(again.starts) == kept
+
+
+def test_workers_end_with_the_process_that_began_them(tmp_path):
+    code = (
+        "import multiprocessing, time\n"
+        "from ocp import workers\n"
+        "if __name__ == '__main__':\n"
+        "    with workers.pool(2) as pool:\n"
+        "        pool.submit(int).result()\n"
+        "        print(*[c.pid for c in multiprocessing.active_children()], flush=True)\n"
+        "        pool.submit(time.sleep, 60).result()\n"
+    )
+    (tmp_path / "main.py").write_text(code)
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "main.py")], stdout=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    pids = list(map(int, process.stdout.readline().split()))
+    assert len(pids) == 2
+    for pid in pids:
+        os.kill(pid, signal.SIGINT)  # as a terminal does
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 10
+    while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not any(alive(pid) for pid in pids)
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 @pytest.mark.slow

@@ -111,7 +111,7 @@ def certify_minimum(
     if bits < 64:
         raise ValueError(f"bits is {bits}; wanted at least 64")
     say = progress or (lambda text: None)
-    refusal = _too_large(problem)
+    refusal = too_large(problem)
     if refusal:
         return Certificate(outcome=Outcome.UNDECIDED, reason=refusal)
     while True:
@@ -146,7 +146,7 @@ def check_certificate(subject: TrainingSubject) -> list[Entry]:
     balls.require()
     name, tolerance = "certificate.minimum", subject.tolerance
     problem, u = subject.problem, flatten(subject.controls)
-    refusal = _too_large(problem)
+    refusal = too_large(problem)
     if refusal:
         return [report.not_checked(name, refusal, kind="claim")]
     try:
@@ -317,7 +317,8 @@ def _gradient_bounds(g: np.ndarray) -> tuple[float, float]:
     return max(least, 0.0), float(balls.magnitude(g).max())
 
 
-def _too_large(problem: Problem) -> str:
+def too_large(problem: Problem) -> str:
+    """Return why no certificate is tried, or ""."""
     d = problem.n_decision
     states = problem.n_samples * problem.depth
     if d <= MAX_DECISION and states <= MAX_STATES:

@@ -166,13 +166,19 @@ def _convergence(subject: TrainingSubject) -> list[Entry]:
         return [*lines, _line("not_finite", text, norm)]
     where = describe(subject.problem, int(np.abs(subject.gradient).argmax()))
     if subject.content.float32:
-        text = "stored in single precision: export float64, then polish"
+        text = f"stored in single precision: export float64, then {_onwards(subject)}"
     else:
-        text = f"{norm / subject.tolerance:.1g} times the tolerance: training stopped early; polish"
+        text = f"{norm / subject.tolerance:.1g} times the tolerance: training stopped early;"
+        text += f" {_onwards(subject)}"
     weight = subject.problem.h * subject.problem.r
     share = norm / weight if weight > 0 else float("nan")
     note = f" (dJ/du holds h r u: decoupled weight decay ends elsewhere; |g|/(h r) = {share:.2g})"
     return [*lines, _line("not_converged", text + note, norm, where)]
+
+
+def _onwards(subject: TrainingSubject) -> str:
+    """Polishing forms the whole Hessian; where that is too large, only more training is left."""
+    return "train on" if subject.too_large else "polish"
 
 
 def _sensitivities(subject: TrainingSubject) -> list[Entry]:

@@ -24,6 +24,7 @@ from ..evaluation.descent import SEED, Descent, descend_by_curvature
 from ..evaluation.subject import TrainingSubject
 from ..report import Check, Entry, Finding, Verdict, not_applicable, not_checked
 from . import large_curvature
+from .certificate import too_large
 from .first_order import stationarity
 
 #: agreement wanted of central differences, relative to |H|_2; they only guard
@@ -131,7 +132,9 @@ def _undecidable(subject: TrainingSubject, guard: Finding) -> str:
     if null:
         return f"exact null directions: {'; '.join(null)}"
     if zero:
-        return f"{zero} eigenvalues lie within the error band of zero; --certify may decide"
+        # the next step is one that can be taken
+        more = "" if too_large(subject.problem) else "; --certify may decide"
+        return f"{zero} eigenvalues lie within the error band of zero{more}"
     near = subject.contraction
     if near.why_not:
         return f"not near a stationary point: {near.why_not}"
