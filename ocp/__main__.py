@@ -18,7 +18,7 @@ DESCRIPTION = """Solve small training problems exactly, as optimal control probl
 PROBLEM is a .toml or .json description (see ocp/description.py); FILE is a training file
 (.safetensors) with a problem, samples and controls.  Exit code 0: a strict local minimum was
 found; 1: something else was found and written, with its status; 2: unusable input, nothing was
-written; 130: interrupted, the best point so far was written.
+written; 130: interrupted, the best point so far was written (143: by SIGTERM).
 """
 
 
