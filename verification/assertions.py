@@ -36,7 +36,7 @@ class Assertion(Protocol):
         *files: str | os.PathLike,
         tolerance: float = ...,
         data: str | os.PathLike | None = ...,
-        budget: float = ...,
+        budget: float | None = ...,
     ) -> Report: ...
 
 
@@ -55,7 +55,7 @@ def _twin(row: Row) -> Assertion:
         *files: str | os.PathLike,
         tolerance: float = 1e-8,
         data: str | os.PathLike | None = None,
-        budget: float = 35.0,
+        budget: float | None = None,
     ) -> Report:
         report = verify(
             *files,

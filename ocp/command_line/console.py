@@ -45,9 +45,9 @@ def reporting(console: Console, every: float = 2.0) -> Iterator[Report]:
         yield report
 
 
-def print_cautions(problem: Problem) -> None:
-    """Print what is allowed but limits what can be concluded, to stderr."""
-    for sentence in problem.cautions():
+def print_cautions(problem: Problem, *more: str) -> None:
+    """Print what is allowed but limits what can be concluded, or takes long, to stderr."""
+    for sentence in filter(None, [*problem.cautions(), *more]):
         print(printable(f"warning: {sentence}"), file=sys.stderr)
 
 

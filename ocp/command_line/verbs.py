@@ -23,6 +23,7 @@ from ..outputs import check_outputs, inputs_of
 from ..problem import Problem
 from ..solvers.newton import polish
 from ..solvers.progress import Report
+from ..solvers.size import check_size
 from ..solvers.solution import Solution, Status
 from ..terminal import console as console_for
 from . import console as show
@@ -43,7 +44,10 @@ def _one_solution(options: argparse.Namespace) -> int:
         content = _read(options)
     outputs = {"--output": options.output, "--json": options.json}
     check_outputs(outputs, inputs_of(options.source, options.data))
-    show.print_cautions(content.problem)
+    wanted = content.problem
+    if options.verb == "grow" and options.depth is not None:
+        wanted = wanted.with_(depth=max(options.depth, wanted.depth))
+    show.print_cautions(content.problem, check_size(wanted, options.solver or solvers.DEFAULT))
     console = console_for(*outputs.values())
     verb = {"solve": _solve, "polish": _polish, "grow": _grow}[options.verb]
     # a number out of range ends as a status, not as a warning with a line of source
@@ -200,6 +204,7 @@ def _multistart(options: argparse.Namespace) -> int:
         if getattr(options, name) < least:
             raise ValueError(f"--{name} is {getattr(options, name)}; wanted at least {least}")
     _check_start(options)
+    growth = continuation.GrowthOptions(tolerance=options.tolerance)
     source = options.source
     if source.suffix in (".toml", ".json"):
         _refuse_data(options)
@@ -210,7 +215,8 @@ def _multistart(options: argparse.Namespace) -> int:
     written = [*(f"seed_{seed}.{kind}" for seed in seeds for kind in ("json", "safetensors"))]
     written += [PROBLEM, TABLE, BEST]
     run_folder.check("--output", options.output, written, inputs_of(source, options.data))
-    show.print_cautions(problem)
+    at_once = 1 if options.scheduler else min(options.workers, options.starts)
+    show.print_cautions(problem, check_size(problem, options.solver, at_once))
     console = console_for()
     with _executor(options) as executor, show.reporting(console) as report:
         found = multistart(
@@ -218,7 +224,7 @@ def _multistart(options: argparse.Namespace) -> int:
             seeds,
             options.output,
             solver=options.solver,
-            options=continuation.GrowthOptions(tolerance=options.tolerance),
+            options=growth,
             executor=executor,
             report=report,
         )

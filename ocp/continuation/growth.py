@@ -22,6 +22,7 @@ from ..problem import Problem
 from ..solvers import DEFAULT, as_solver
 from ..solvers.optimality import assess
 from ..solvers.progress import Progress, Report, silent
+from ..solvers.size import check_size
 from ..solvers.solution import STARTS, Iteration, Solution, Solver, Status, interrupted, keeping
 
 #: (depth, tolerance) on the way up
@@ -107,7 +108,12 @@ def grow(
     start : controls of a shallower network to go on from; default random controls of the seed
 
     The solution's report counts all iterations and seconds, of every depth and every restart.
+
+    Raises
+    ------
+    ValueError : an option does not fit, or the memory for the problem is not there
     """
+    check_size(problem, solver if isinstance(solver, str) else DEFAULT)
     options, solver = options or GrowthOptions(), as_solver(solver)
     begun, spent, notes = time.perf_counter(), 0, []
     traces: tuple[Iteration, ...] = ()

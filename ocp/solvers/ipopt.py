@@ -63,7 +63,8 @@ class IpoptOptions:
 
     tolerance : on max |dJ/du| at the rolled-out states; IPOPT itself is asked for 1/100 of it,
         because its residual is scaled and counts infeasible states
-    max_iterations, max_seconds : limits, each at least 1
+    max_iterations, max_seconds : limits, each at least 1; IPOPT looks at the seconds, in which
+        the transcription counts, once in each of its iterations
     transcription : "multiple" or "single" shooting
     ipopt : further options of IPOPT by their own names; one that IPOPT does not know is an error
     """
@@ -105,7 +106,8 @@ def solve(
     transcription = single_shooting(problem) if single else multiple_shooting(problem)
     packing = transcription.packing
     monitor = _Monitor(problem, transcription, start, report, begun)
-    solver = _solver(transcription, options, monitor)
+    left = options.max_seconds - (time.perf_counter() - begun)
+    solver = _solver(transcription, options, monitor, max(left, 1e-3))
     X = rollout(problem, start).X
     arguments: dict[str, object] = {"x0": packing.pack(start, X)}
     if not single:
@@ -188,12 +190,14 @@ def _refused(error: RuntimeError, options: str) -> ValueError:
     return ValueError(f"IPOPT does not take the options {options}: {reason}")
 
 
-def _solver(transcription: Transcription, options: IpoptOptions, monitor: _Monitor) -> ca.Function:
+def _solver(
+    transcription: Transcription, options: IpoptOptions, monitor: _Monitor, seconds: float
+) -> ca.Function:
     inner = {
         **DEFAULT_OPTIONS,
         "tol": options.tolerance / 100,
         "max_iter": options.max_iterations,
-        "max_wall_time": options.max_seconds,
+        "max_wall_time": seconds,
         # no bounds: a start is not pushed anywhere, and "acceptable" is never success
         "acceptable_iter": 0,
         "warm_start_init_point": "yes",

@@ -87,8 +87,8 @@ def starts(name: str, workers: int) -> Run:
 
 FULL = training("train, whole set", "--epochs", "300", "--batch-size", "0")
 RUNS = {
-    FULL: 22,
-    training("train, mini-batches", "--epochs", "60", "--batch-size", "16"): 22,
+    FULL: 18,
+    training("train, mini-batches", "--epochs", "60", "--batch-size", "16"): 18,
     training(
         *("train, lbfgs", "--epochs", "20", "--batch-size", "0", "--optimizer", "lbfgs"),
         *("--schedule", "constant", "--lr", "1"),

@@ -58,7 +58,7 @@ def test_an_output_folder_that_cannot_be_made_is_found_before_the_work(tmp_path)
     (tmp_path / "file").write_text("")
     done = run("spirals_ocp.py", "--output", tmp_path / "file" / "out", cwd=tmp_path)
     assert done.returncode == 2
-    assert "Not a directory" in done.stderr
+    assert "is a file; wanted a folder" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

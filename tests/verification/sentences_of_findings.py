@@ -204,6 +204,10 @@ DIAGNOSIS = rows(
     ("not finite", "not_finite", overflow, "states or controls overflow: lower h or the controls"),
     ("stopped early", "not_converged", lambda: bowl(b=1.0, r=1.0), f"5e+07 times the tolerance: training stopped early; polish{WEIGHT}"),
     (
+        "stopped early, too large to polish", "not_converged", lambda: bowl(b=1.0, r=1.0, width=85),
+        f"5e+07 times the tolerance: training stopped early; train on{WEIGHT}",
+    ),
+    (
         "stopped by rounding", "not_converged", lambda: dataclasses.replace(bowl(b=1.0, r=1.0), float32=("A",)),
         f"stored in single precision: export float64, then polish{WEIGHT}",
     ),

@@ -180,6 +180,11 @@ SECOND_ORDER = rows(
         f"1 eigenvalues lie within the error band of zero; --certify may decide; {BAND}",
     ),
     (
+        "eigenvalues in the band, too large for a certificate", "curvature",
+        lambda: bowl(b=1.0, r=1.0, lift=0.0, trained=("layers", "lift"), r_ends=1e-16, width=32),
+        f"64 eigenvalues lie within the error band of zero; {BAND}", {"tolerance": 1.0},
+    ),
+    (
         "far, before Newton's step", "curvature", lambda: bowl(b=1.0, r=1.0),
         f"not near a stationary point: one Newton step moves the controls by 1, more than 0.001; {BAND}", {"tolerance": 1.0},
     ),
