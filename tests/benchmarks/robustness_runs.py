@@ -366,7 +366,10 @@ def commands(scratch: Path) -> dict[str, tuple[str, list[str], int]]:
     best = str(ROOT / "examples" / "best_known" / "spirals.safetensors")
     file = str(scratch / "far.safetensors")  # from where there is much to do
     far = ["solve", str(toml), "--cold", "--max-iterations", "1", "--output", file]
-    subprocess.run([sys.executable, "-m", "ocp", *far], cwd=ROOT, env=ENVIRONMENT, check=False)
+    subprocess.run(
+        [sys.executable, "-m", "ocp", *far],
+        cwd=ROOT, env=ENVIRONMENT, check=False, capture_output=True,
+    )  # fmt: skip
     one, out = ["--output", str(scratch / "o.safetensors")], ["--output", str(scratch / "folder")]
     train = ["train", "moons", "--depth", "6", "--epochs", "1000000", *out]
     lbfgs = ["--optimizer", "lbfgs", "--schedule", "constant", "--lr", "1", "--batch-size", "0"]
