@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -88,6 +89,24 @@ def test_a_dead_standard_error_costs_no_result_either(folder, death):
     done = shell(f"ocp solve p.toml --output made {death}")
     assert done.returncode == 0 and (folder / "made").exists()
     assert shell(f"ocp solve p.toml --output . {death}").returncode == 2
+
+
+def test_a_pipe_that_does_not_block_gets_every_word(folder):
+    program = (
+        "import os, sys; os.set_blocking(1, False)\n"
+        "from ocp import exits\n"
+        "sys.exit(exits.run(lambda: print('x' * 300_000) or 3))"
+    )
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": root},
+    )
+    time.sleep(2)  # the pipe is full by now
+    out, error = process.communicate(timeout=60)
+    assert (process.returncode, len(out), error) == (3, 300_001, b"")
 
 
 @pytest.mark.parametrize("room", ["ocp", "verification", "nn_baseline"])
