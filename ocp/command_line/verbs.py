@@ -24,7 +24,7 @@ from ..problem import Problem
 from ..solvers.newton import polish
 from ..solvers.progress import Report
 from ..solvers.size import check_size
-from ..solvers.solution import Solution, Status
+from ..solvers.solution import Solution, Status, interrupted
 from ..terminal import console as console_for
 from . import console as show
 
@@ -163,11 +163,15 @@ def _solve(options: argparse.Namespace, content: files.TrainingFile, report: Rep
 def _polish(options: argparse.Namespace, content: files.TrainingFile, report: Report) -> Solution:
     """Newton first; where the point is not close enough for that, the solver and then Newton."""
     solution = polish(content.problem, content.controls)
+    if solution.status is Status.INTERRUPTED:
+        return solution
     if solution.report.grad_inf_norm > options.tolerance:
         solver = _solver(options)
         solution = solver(content.problem, content.controls, options.tolerance, report)
         if solution.status is Status.SOLVED:
             closer = polish(content.problem, solution.controls)
+            if closer.status is Status.INTERRUPTED:
+                return interrupted(solution)
             if closer.report.grad_inf_norm <= solution.report.grad_inf_norm:
                 solution = closer
     if solution.status is Status.NOT_STATIONARY and (

@@ -11,7 +11,8 @@ import numpy as np
 import problems
 import pytest
 
-from ocp import interrupts
+from ocp import files, interrupts
+from ocp.__main__ import main
 from ocp.controls import random_start
 from ocp.solvers import fatrop, newton, structured
 from ocp.solvers.solution import Status
@@ -116,7 +117,8 @@ def test_a_command_ends_with_its_code_and_no_traceback(given, number, code, tmp_
 def test_the_rooms_listen_before_anything_heavy_is_imported(room):
     code = f"""
 import runpy, sys
-from ocp import interrupts
+from ocp import files, interrupts
+from ocp.__main__ import main
 def listen():
     heavy = {{'numpy', 'scipy', 'torch', 'rich', 'argparse', 'casadi'}} & set(sys.modules)
     print(sorted(heavy))
@@ -128,3 +130,21 @@ runpy.run_module({room!r}, run_name="__main__", alter_sys=True)
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout == "[]\n"
+
+
+def test_polishing_from_afar_is_not_gone_on_with_by_another_solver(tmp_path, monkeypatch):
+    """Newton's method answers Ctrl-C; the solver that would come next is never begun."""
+    problem = problems.blobs(3, 9, depth=2)
+    start = random_start(problem, np.random.default_rng(0), 1.0)
+    files.save(tmp_path / "far", files.TrainingFile(problem=problem, controls=start))
+    honest = newton.assembled_hessian
+
+    def pressed_in(*arguments):
+        press()
+        return honest(*arguments)
+
+    monkeypatch.setattr(newton, "assembled_hessian", pressed_in)
+    monkeypatch.setattr(structured, "_iterate", lambda *_: 1 / 0)
+    code = main(["polish", str(tmp_path / "far"), "--output", str(tmp_path / "out")])
+    assert code == 130
+    assert files.load(tmp_path / "out").origin["status"] == "INTERRUPTED"
