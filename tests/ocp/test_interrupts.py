@@ -91,7 +91,7 @@ def pressed(before="", during="", number=signal.SIGINT, after="working"):
     begun = time.monotonic()
     process.send_signal(number)
     _, errors = process.communicate(timeout=30)
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 6  # it sleeps for 9
     return process.returncode, errors
 
 
