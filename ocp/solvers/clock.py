@@ -8,6 +8,7 @@ import select
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable
 
 #: called now and then by whatever may take long; raises `OutOfTime`
@@ -46,7 +47,10 @@ def in_child(work: Callable[[], bytes], seconds: float = math.inf) -> bytes:
     if not hasattr(os, "fork"):
         return work()
     reading, writing = os.pipe()
-    child = os.fork()
+    with warnings.catch_warnings():
+        # the child touches no lock of another thread: it computes, writes to the pipe and leaves
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
     if not child:
         _work_and_leave(work, reading, writing, seconds)
     os.close(writing)
