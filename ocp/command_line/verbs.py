@@ -52,7 +52,8 @@ def _one_solution(options: argparse.Namespace) -> int:
     verb = {"solve": _solve, "polish": _polish, "grow": _grow}[options.verb]
     # a number out of range ends as a status, not as a warning with a line of source
     with threadpool_limits(1), np.errstate(all="ignore"):
-        with show.reporting(console) as report:
+        # what a solver prints itself (IPOPT's print_level) is words, too
+        with contextlib.redirect_stdout(console.file), show.reporting(console) as report:
             solution = verb(options, content, report)
         test = {"test_inputs": content.test_inputs, "test_labels": content.test_labels}
         files.save(options.output, solution.to_file(**test, data=content.data))
