@@ -117,8 +117,7 @@ def test_a_command_ends_with_its_code_and_no_traceback(given, number, code, tmp_
 def test_the_rooms_listen_before_anything_heavy_is_imported(room):
     code = f"""
 import runpy, sys
-from ocp import files, interrupts
-from ocp.__main__ import main
+from ocp import interrupts
 def listen():
     heavy = {{'numpy', 'scipy', 'torch', 'rich', 'argparse', 'casadi'}} & set(sys.modules)
     print(sorted(heavy))
