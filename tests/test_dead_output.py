@@ -135,6 +135,7 @@ def test_only_the_result_goes_to_a_standard_output_that_is_an_output(folder):
         "ocp solve p.toml --output a --json -",
         "ocp solve p.toml --output a --json /dev/stdout",
         "verification good --only geometry --json -",
+        "ocp solve p.toml --output b --solver ipopt --option print_level=3 --json -",
     ):
         done = shell(command)
         assert json.loads(done.stdout) and done.returncode == 0

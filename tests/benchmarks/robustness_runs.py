@@ -411,9 +411,13 @@ class Stops:
 
 
 def stopped(
-    name: str, row: tuple, moments: int, rng: random.Random, scratch: Path, longest: float = 4.0
+    name: str, row: tuple, moments: int, rng: random.Random, scratch: Path, *, small: bool
 ) -> Stops:
-    """Stop a command so often, at most two thirds by Ctrl-C and the others by SIGTERM."""
+    """Stop a command so often, two thirds by Ctrl-C and the others by SIGTERM.
+
+    small : sooner, and with more patience: a test says nothing about the speed of a machine
+    """
+    longest, limit = (2.0, 10.0) if small else (4.0, 2.0)
     room, arguments, _ = row
     found, errors, tries = Stops(), scratch / "stop_errors", 0
     while found.moments + found.terminated < moments and tries < 5 * moments:
@@ -434,7 +438,7 @@ def stopped(
             os.killpg(process.pid, signal.SIGKILL)
             code = process.wait()
         took = time.monotonic() - began
-        gone = until(lambda p=process: not session_of(p.pid), 2)
+        gone = until(lambda p=process: not session_of(p.pid), limit)
         text = errors.read_text()
         if code in (0, 1, 3) and took < 1:
             continue  # it was about to end
@@ -446,7 +450,7 @@ def stopped(
         what = f"{name}: {signal.Signals(number).name} "
         if code != 128 + number:
             found.wrong.append(what + f"exit {code}: {text[-400:]}")
-        if took > 2:
+        if took > limit:
             found.wrong.append(what + f"took {took:.1f} s")
         if "Traceback" in text or "Error" in text:
             found.wrong.append(what + f"said {text[-400:]}")
@@ -519,7 +523,7 @@ def campaign(small: bool, seed: int, scratch: Path, only: str) -> tuple[list[str
             names = ["ocp solve", "ocp multistart --workers 2", "nn_baseline train"]
             chosen = {name: chosen[name] for name in names}
         for name, row in chosen.items():
-            found = stopped(name, row, 1 if small else 6, rng, scratch, 2.0 if small else 4.0)
+            found = stopped(name, row, 1 if small else 6, rng, scratch, small=small)
             table.append(
                 f"| {name} | {row[2]} | {found.moments} | {found.terminated}"
                 f" | {found.slowest:.2f} | {len(found.wrong)} |"
