@@ -29,11 +29,11 @@ def from_mapping(
 ) -> Dataset:
     parts, rest = _parts(name, arrays)
     said: list[str] = []
-    X, y = (np.asarray(arrays[key]) for key in parts["train"])
+    X, y = (as_array(arrays[key], key) for key in parts["train"])
     X, y = as_inputs(X, "inputs"), labelling.column(y, "labels")
     test_X, test_y = None, None
     if "test" in parts:
-        test_X, test_y = (np.asarray(arrays[key]) for key in parts["test"])
+        test_X, test_y = (as_array(arrays[key], key) for key in parts["test"])
         test_X = as_inputs(test_X, "the test inputs")
         test_y = labelling.column(test_y, "the test labels")
         if (test_X.dtype == np.uint8) != (X.dtype == np.uint8):
@@ -53,7 +53,9 @@ def from_mapping(
                 f"there are {len(x)} {what}inputs and {len(labels)} {what}labels; wanted one label"
                 " a sample"
             )
-    X, y = _without_holes(X, y, options, said)
+    X, y = _without_holes(X, y, "", options, said)
+    if test_X is not None and test_y is not None:
+        test_X, test_y = _without_holes(test_X, test_y, "test ", options, said)
     left = [key for key in rest if key not in {k for ks in _NAMES_OF.values() for k in ks}]
     if left:
         said.append(f"left out: {', '.join(left[:6])}{', ...' if len(left) > 6 else ''}")
@@ -128,6 +130,26 @@ def _names(arrays: Mapping[str, Any], kind: str, count: int) -> tuple[str, ...] 
     return None
 
 
+def as_array(value: Any, what: str) -> np.ndarray:
+    """As an array what people have for one: lists, tensors (detached), sparse and masked arrays
+    (what is masked is a hole)."""
+    if isinstance(value, np.ndarray) and type(value) is np.ndarray:
+        return value
+    try:
+        if hasattr(value, "toarray"):
+            value = value.toarray()
+        if hasattr(value, "detach"):
+            value = value.detach().cpu()
+            value = value.double() if value.is_floating_point() else value
+        if isinstance(value, np.ma.MaskedArray):
+            holes = np.ma.getmaskarray(value)
+            filled = np.ma.filled(value.astype(np.float64), np.nan) if holes.any() else value.data
+            return np.asarray(filled)
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise ValueError(f"{what} are {type(value).__name__}, no array ({short(error)})") from None
+
+
 def as_inputs(X: np.ndarray, what: str) -> np.ndarray:
     """As (n, n_in): bytes as they are, other numbers as float64."""
     if X.dtype.kind not in "biuf":
@@ -139,27 +161,27 @@ def as_inputs(X: np.ndarray, what: str) -> np.ndarray:
 
 
 def _without_holes(
-    X: np.ndarray, y: np.ndarray, options: DataOptions, said: list[str]
+    X: np.ndarray, y: np.ndarray, what: str, options: DataOptions, said: list[str]
 ) -> tuple[np.ndarray, np.ndarray]:
     if X.dtype == np.uint8:
         return X, y
     infinite = np.argwhere(np.isinf(X))
     if len(infinite):
         i, j = infinite[0]
-        raise ValueError(f"inputs[{i}, {j}] is {X[i, j]}; wanted finite numbers")
+        raise ValueError(f"{what}inputs[{i}, {j}] is {X[i, j]}; wanted finite numbers")
     whole = ~np.isnan(X).any(axis=1)
     if whole.all():
         return X, y
     if not options.drop_missing:
         i, j = np.argwhere(np.isnan(X))[0]
         raise ValueError(
-            f"inputs[{i}, {j}] is nan; wanted a number (--drop-missing leaves out such rows:"
+            f"{what}inputs[{i}, {j}] is nan; wanted a number (--drop-missing leaves out such rows:"
             f" {int((~whole).sum())} of {len(X)})"
         )
     count = int((~whole).sum())
     if count == len(X):
-        raise ValueError("every row has a hole; wanted samples")
-    said.append(f"{count} row{'s'[: count > 1]} with holes left out")
+        raise ValueError(f"every {what}row has a hole; wanted samples")
+    said.append(f"{count} {what}row{'s'[: count > 1]} with holes left out")
     return X[whole], y[whole]
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from dataclasses import dataclass
 
 import numpy as np
 
 from . import labels as labelling
+from .table_layout import LABEL_NAMES, LEAST_ROWS, number
 from .text_tables import Table
 
-#: headers that say "the label is here"; "y" only where it cannot be a coordinate
-LABEL_NAMES = frozenset(
-    ("label", "labels", "class", "classes", "target", "targets", "category", "class_label",
-     "classlabel", "outcome", "y")
-)  # fmt: skip
-#: fewer rows can be 1, 2, 3, ... by chance
-_LEAST_ROWS = 5
+#: so many rows are 1, 2, 3, ... in any order, or all different, by more than chance
+_MANY_ROWS = 10
+#: names of columns that tell one row from another
+_IDENTIFIER = re.compile(
+    r"((?s:.*)[\W_])?(id|ids|idx|index|uuid|rowid|row|rownum|row_?number|nr|no)|(?-i:.*[a-z]I[Dd])",
+    re.IGNORECASE,
+)
+_DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([ T].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}([ T].*)?")
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -60,6 +64,8 @@ def apart(
     named = None if label is None else _find(table, label, "label")
     if named in dropped:
         raise ValueError(f"{table.shown(named)} is both label and drop; wanted one of them")
+    for j in kept.intersection(dropped):
+        raise ValueError(f"{table.shown(j)} is both drop and keep; wanted one of them")
     rest = [j for j in range(len(table.columns)) if j not in dropped]
     if dropped:
         said.append(f"left out: {', '.join(table.shown(j) for j in dict.fromkeys(dropped))}")
@@ -73,7 +79,7 @@ def apart(
             f"there {'is one column' if len(rest) < 2 else 'are no inputs'}; wanted coordinates"
             " and a label in each row (--separator, if the cells are not told apart)"
         )
-    _refuse_text(table, inputs)
+    refuse_text(table, inputs)
     rows = _whole_rows(table, [*inputs, at], drop_missing, said)
     values = _values(table, inputs, rows)
     labels = labelling.column(_label_cells(table, at, rows), table.shown(at))
@@ -92,7 +98,9 @@ def apart(
         labels=labels,
         label_column=table.name(at),
         said=tuple(said),
-        cautions=(*_one_hot_caution(table, [*inputs, at], rows, named is not None),
+        cautions=(*_one_hot_caution(table, [*inputs, at], rows),
+                  *_identifier_caution(table, [j for j in inputs if j not in kept]),
+                  *labelling.alike(labels, table.shown(at)),
                   *labelling.few_a_class(labels, table.shown(at))),
     )  # fmt: skip
 
@@ -134,18 +142,19 @@ def _without_empty(
 
 
 def _without_index(table: Table, rest: list[int], kept: set[int], said: list[str]) -> list[int]:
-    """Leave out the first column if it is a nameless index of the rows."""
-    if not rest or table.names is None or rest[0] in kept:
-        return rest
-    name, column = table.names[rest[0]], table.columns[rest[0]]
-    nameless = name == "" or name.startswith("Unnamed: ")
-    if not nameless or len(rest) < 3:
-        return rest
-    unique = column.dtype.kind == "i" and len(np.unique(column)) == len(column)
-    if not unique:
-        return rest
-    said.append(f"left out: column {rest[0] + 1}, the index of the rows")
-    return rest[1:]
+    """Leave out first columns that are a nameless index of the rows; each saving may add one."""
+    while table.names is not None and len(rest) > 2 and rest[0] not in kept:
+        name, column = table.names[rest[0]], table.columns[rest[0]]
+        nameless = name == "" or name.startswith("Unnamed: ")
+        # text: names of rows, as R writes them
+        text = column.dtype == object and all(cell is not None for cell in column)
+        if not nameless or not (text or column.dtype.kind == "i"):
+            break
+        if len(set(column)) < len(column):
+            break
+        said.append(f"left out: column {rest[0] + 1}, the index of the rows")
+        rest = rest[1:]
+    return rest
 
 
 def _guess(table: Table, rest: list[int]) -> int:
@@ -167,23 +176,39 @@ def _guess(table: Table, rest: list[int]) -> int:
     return found[0] if found else rest[-1]
 
 
-def _refuse_text(table: Table, inputs: list[int]) -> None:
+def refuse_text(table: Table, inputs: list[int]) -> None:
     """Raise ValueError at the first cell of an input that is no number."""
     for j in inputs:
         column = table.columns[j]
         if column.dtype != object:
             continue
-        for row, cell in enumerate(column):
-            if cell is None:
-                continue
-            try:
-                float(cell)
-            except ValueError:
-                raise ValueError(
-                    f"{table.line(row)}, {table.shown(j)}: found {cell[:60]!r}; wanted a number"
-                    f" (--label {table.name(j)} if it is the class, --drop {table.name(j)} if it is"
-                    " no input)"
-                ) from None
+        found = [(row, c) for row, c in enumerate(column) if c is not None and not number(c)]
+        if not found or _truth_values(column):
+            continue
+        # where commas are decimal, what is a number with one is not what is wrong
+        row, cell = next((pair for pair in found if not number(pair[1], ",")), found[0])
+        way = (
+            f"--label {table.name(j)} if it is the class, --drop {table.name(j)} if it is no input"
+        )
+        if re.fullmatch(r"\d+:\S+", cell):
+            way = "the svmlight format? sklearn.datasets.load_svmlight_file gives (X, y)"
+        raise ValueError(
+            f"{table.line(row)}, {table.shown(j)}: found {cell[:60]!r}; wanted a number ({way})"
+        )
+
+
+def _truth_values(column: np.ndarray) -> bool:
+    """Whether text is True and False, beside holes."""
+    return all(cell in (None, "True", "False") for cell in column)
+
+
+def numbers(column: np.ndarray) -> np.ndarray:
+    """A column that `refuse_text` lets through, as float64."""
+    if column.dtype != object:
+        return column.astype(np.float64)
+    if _truth_values(column):
+        return np.array([np.nan if cell is None else cell == "True" for cell in column], float)
+    return np.array([float(cell or "nan") for cell in column])
 
 
 def _whole_rows(table: Table, used: list[int], drop_missing: bool, said: list[str]) -> np.ndarray:
@@ -221,7 +246,7 @@ def _values(table: Table, inputs: list[int], rows: np.ndarray) -> np.ndarray:
     values = np.empty((int(rows.sum()), len(inputs)))
     for i, j in enumerate(inputs):
         column = table.columns[j]
-        own = column if column.dtype != object else np.array([float(c or "nan") for c in column])
+        own = numbers(column)
         values[:, i] = own[rows]
         if not np.isfinite(values[:, i]).all():
             row = int(np.flatnonzero(rows)[np.flatnonzero(~np.isfinite(values[:, i]))[0]])
@@ -243,7 +268,17 @@ def _label_cells(table: Table, at: int, rows: np.ndarray) -> np.ndarray:
 
 def _refuse_no_classes(table: Table, at: int, labels: np.ndarray, n_classes: int | None) -> None:
     """A guessed label with more than two classes and more than half the samples is none."""
-    distinct = len(np.unique(labels))
+    seen = np.unique(labels)
+    distinct = len(seen)
+    if distinct == 1:
+        raise ValueError(
+            f"{table.shown(at)}, taken for the label, is {seen[0]} in every row: all labels are"
+            f" {seen[0]}; wanted at least two classes (--label names another column)"
+        )
+    if labels.dtype.kind == "U" and all(_DATE.fullmatch(value) for value in seen):
+        raise ValueError(
+            f"{table.shown(at)} holds dates, no class; name the column of the classes with --label"
+        )
     if n_classes is not None and distinct <= n_classes:
         return
     if not labelling.identifiers(labels):
@@ -259,31 +294,57 @@ def _refuse_no_classes(table: Table, at: int, labels: np.ndarray, n_classes: int
 
 def _row_numbers(column: np.ndarray, table: Table, j: int) -> bool:
     n = len(column)
-    if n < _LEAST_ROWS or column.dtype.kind not in "if":
+    if n < LEAST_ROWS or column.dtype.kind not in "if":
         return False
-    steps = column - column[0]
-    if column[0] in (0, 1) and np.array_equal(steps, np.arange(n)):
+    found = np.sort(column) if n >= _MANY_ROWS else column
+    if found[0] in (0, 1) and np.array_equal(found - found[0], np.arange(n)):
         return True
-    named = table.names is not None and table.names[j].strip().lower() in ("id", "uuid", "rowid")
-    return named and column.dtype.kind == "i" and len(np.unique(column)) == n
+    named = table.names is not None and _IDENTIFIER.fullmatch(table.names[j].strip())
+    return bool(named) and column.dtype.kind == "i" and len(np.unique(column)) == n
 
 
-def _one_hot_caution(table: Table, used: list[int], rows: np.ndarray, named: bool) -> list[str]:
-    """Name neighbouring columns of zeros and ones of which exactly one is 1 in every row."""
-    binary = []
+def _identifier_caution(table: Table, inputs: list[int]) -> list[str]:
+    """Name inputs that hold another whole number in every row."""
+    found = []
+    for j in inputs:
+        column = table.columns[j]
+        if column.dtype.kind == "i" and len(column) >= 2 * _MANY_ROWS:
+            found += [j] * (len(np.unique(column)) == len(column))
+    if not found:
+        return []
+    shown = ", ".join(table.shown(j) for j in found[:4]) + ", ..." * (len(found) > 4)
+    return [
+        f"{shown}: another whole number in every row, as identifiers and times have; --drop leaves"
+        " such a column out, --keep takes it"
+    ]
+
+
+def _digest(array: np.ndarray) -> bytes:
+    return hashlib.blake2b(array.tobytes(), digest_size=16).digest()
+
+
+def _one_hot_caution(table: Table, used: list[int], rows: np.ndarray) -> list[str]:
+    """Name neighbouring columns of zeros and ones of which exactly one is 1 in every row: three
+    or more, or two of which one is the label."""
+    at = used[-1]
+    sums: dict[bytes, int] = {}  # by the sum of all before it, the column; within a run of such
+    total, before = np.zeros(int(rows.sum()), np.int32), -2
     for j in sorted(used):
         column = table.columns[j]
-        if column.dtype.kind in "if" and np.isin(column[rows], (0, 1)).all():
-            binary.append(j)
-    for start in range(len(binary)):
-        for stop in range(len(binary), start + 2, -1):
-            group = binary[start:stop]
-            if group[-1] - group[0] != len(group) - 1:
-                continue
-            if (sum(table.columns[j][rows] for j in group) == 1).all():
-                shown = f"{table.name(group[0])} to {table.name(group[-1])}"
-                return [
-                    f"columns {shown} sum to 1 in every row, as one-hot classes do, and only"
-                    f" {table.shown(used[-1])} is the label: give the class as one column"
-                ]
+        truth = column.dtype.kind == "b" or (column.dtype == object and _truth_values(column))
+        own = numbers(column) if column.dtype == object and truth else column
+        if not truth and not (own.dtype.kind in "if" and np.isin(own[rows], (0, 1)).all()):
+            continue
+        if j != before + 1:
+            sums.clear()
+        before = j
+        sums[_digest(total)] = j
+        total += own[rows].astype(np.int32)
+        start = sums.get(_digest(total - 1), j)
+        if j - start > 1 or (j - start == 1 and at in (start, j)):
+            return [
+                f"columns {table.name(start)} to {table.name(j)} sum to 1 in every row, as one-hot"
+                f" classes do, and only {table.shown(at)} is the label: give the class as one"
+                " column"
+            ]
     return []

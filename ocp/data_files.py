@@ -15,21 +15,20 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from . import columns, idx_files, text_tables
+from . import columns, frames, idx_files, text_tables
 from . import labels as labelling
-from .array_files import INPUT_KEYS, NPY, as_inputs, from_mapping, is_npz, npy, npz, short
+from .array_files import INPUT_KEYS, NPY, as_inputs, from_mapping, is_npz, npy, npz
 from .data_options import DataOptions
 from .idx_files import read_idx
 from .samples import Dataset
-from .table_layout import missing
 from .text_tables import Layout, Table
+from .validation import integer
 
 #: how other formats begin, and the way out
 _FOREIGN = (
@@ -67,6 +66,8 @@ def read(
             {**({} if options is None else _asdict(options)), **given}, "the reader's options"
         )
     options = options or DataOptions()
+    if n_classes is not None:
+        n_classes = integer("n_classes", n_classes, 2)
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
         try:
@@ -82,7 +83,8 @@ def read(
         _only_arrays(options)
         return from_mapping("the mapping", dict(source), options, n_classes)
     if hasattr(source, "columns") and hasattr(source, "iloc"):
-        return _table("the DataFrame", _frame(source), options, n_classes)
+        _no_layout(options)
+        return _table("the DataFrame", frames.table(source), options, n_classes)
     if isinstance(source, (tuple, list)) and len(source) == 2:
         _only_arrays(options)
         return _pair(source[0], source[1], options, n_classes)
@@ -145,6 +147,10 @@ def _file(path: Path, options: DataOptions, n_classes: int | None) -> Dataset:
         )
     if idx_files.is_idx(start):
         raise ValueError(f"{path} is one IDX file; wanted the folder with images and labels")
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text.startswith((b"{", b"<")) or start[257:262] == b"ustar":
+        what = "JSON" if text.startswith(b"{") else "HTML or XML" if text[:1] == b"<" else "tar"
+        raise ValueError(f"{path} is {what}, no table of text; save the table in it as CSV")
     for magic, what, way in _FOREIGN:
         if start.startswith(magic):
             raise ValueError(f"{path} is {what}; {way}")
@@ -152,11 +158,22 @@ def _file(path: Path, options: DataOptions, n_classes: int | None) -> Dataset:
         _only_arrays(options)
         return from_mapping(str(path), npz(path), options, n_classes)
     if start.startswith(b"PAR1"):
-        return _table(str(path), _parquet(path), options, n_classes)
-    if _is_arff(path, start):
-        return _table(str(path), _arff(path), options, n_classes)
+        _no_layout(options)
+        return _table(str(path), frames.parquet(path), options, n_classes)
+    if frames.is_arff(path, start):
+        _no_layout(options, "encoding")
+        return _table(str(path), frames.arff(path, options.encoding), options, n_classes)
     table = text_tables.read(path, Layout(**options.layout()))
     return _table(str(path), table, options, n_classes)
+
+
+def _no_layout(options: DataOptions, *taken: str) -> None:
+    """Raise ValueError at an option of text tables that would be ignored."""
+    for name, value in options.layout().items():
+        if value is not None and name not in taken:
+            raise ValueError(
+                f"{name} is {value!r}, but the table is no CSV and has its own; wanted it left out"
+            )
 
 
 def _only_arrays(options: DataOptions) -> None:
@@ -169,101 +186,7 @@ def _only_arrays(options: DataOptions) -> None:
             )
 
 
-def _parquet(path: Path) -> Table:
-    import pandas
-
-    try:
-        frame = pandas.read_parquet(path)
-    except ImportError:
-        raise ValueError(
-            f"{path} is a Parquet file, which wants pyarrow: install the extra `parquet`, or save"
-            " the table as CSV"
-        ) from None
-    except (OSError, MemoryError):
-        raise
-    except Exception as error:  # pyarrow's exceptions are of no common kind
-        raise ValueError(f"{path} is a damaged Parquet file ({short(error)})") from None
-    return _frame(frame)
-
-
-def _is_arff(path: Path, start: bytes) -> bool:
-    text = start.decode("latin-1").lower()
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("%")]
-    relation = bool(lines) and lines[0].startswith("@relation")
-    return relation or path.suffix.lower() == ".arff"
-
-
-def _arff(path: Path) -> Table:
-    from scipy.io import arff
-
-    try:
-        with path.open(encoding="utf-8") as file:
-            records, meta = arff.loadarff(file)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not written in utf-8 ({error.reason})") from None
-    except (arff.ArffError, NotImplementedError, ValueError, StopIteration, IndexError, KeyError,
-            AttributeError, TypeError, OverflowError) as error:  # fmt: skip
-        raise ValueError(
-            f"{path} is no ARFF file of numbers and nominal attributes ({short(error)}); save it"
-            " as CSV"
-        ) from None
-    found = []
-    for name in meta.names():
-        column = np.atleast_1d(records[name])
-        if column.dtype.kind == "S":
-            cells = np.array([cell.decode() for cell in column], dtype=object)
-            holes = [missing(cell) for cell in cells]
-            cells[np.array(holes)] = None
-            column = _as_numbers(cells)
-        found.append(column)
-    return Table(
-        names=tuple(meta.names()), columns=found, line=lambda row: f"sample {row + 1} after @data"
-    )
-
-
-def _as_numbers(cells: np.ndarray) -> np.ndarray:
-    """Integers as int64 if all cells are such; else as they are."""
-    if all(cell is not None and re.fullmatch(r"[+-]?\d{1,18}", cell) for cell in cells):
-        return np.array([int(cell) for cell in cells])
-    return cells
-
-
 # --- tables and arrays ------------------------------------------------------------------------
-
-
-def _frame(frame: Any) -> Table:
-    """A pandas DataFrame as a table; its index is not a column."""
-    if not len(frame) or not len(frame.columns):
-        raise ValueError(f"the table has shape {frame.shape}; wanted samples")
-    found = []
-    for j in range(frame.shape[1]):
-        series = frame.iloc[:, j]
-        kind = getattr(series.dtype, "kind", "O")
-        if kind in "mMcV":
-            raise ValueError(
-                f"column {str(frame.columns[j])!r} is {series.dtype}; wanted numbers, or text for"
-                " the label (drop leaves it out)"
-            )
-        if kind in "iufb" and not series.isna().any():
-            array = series.to_numpy(
-                {"i": "int64", "u": "float64", "f": "float64", "b": "bool"}[kind]
-            )
-        elif kind in "iuf":
-            array = series.to_numpy("float64", na_value=np.nan)
-        else:
-            holes = series.isna().to_numpy()
-            cells = np.asarray(series.astype(object), dtype=object)
-            if all(isinstance(cell, (bool, np.bool_)) for cell in cells):
-                array = cells.astype(bool)
-            else:
-                array = np.array([str(cell).strip() for cell in cells], dtype=object)
-                array[holes] = None
-        found.append(array)
-    return Table(
-        names=tuple(str(name) for name in frame.columns),
-        columns=found,
-        line=lambda row: f"row {row}",
-    )
 
 
 def _table(name: str, table: Table, options: DataOptions, n_classes: int | None) -> Dataset:
@@ -293,12 +216,10 @@ def _table(name: str, table: Table, options: DataOptions, n_classes: int | None)
 def _pair(X: object, y: object, options: DataOptions, n_classes: int | None) -> Dataset:
     names = None
     if hasattr(X, "columns") and hasattr(X, "iloc"):
-        table = _frame(X)
+        table = frames.table(X)
         names = table.names
-        for j, column in enumerate(table.columns):
-            if column.dtype == object:
-                raise ValueError(f"{table.shown(j)} of the inputs is text; wanted numbers")
-        X = np.column_stack([column.astype(np.float64) for column in table.columns])
+        columns.refuse_text(table, list(range(len(table.columns))))
+        X = np.column_stack([columns.numbers(column) for column in table.columns])
     dataset = from_mapping("the pair", {"inputs": X, "labels": y}, options, n_classes)
     if names is None:
         return dataset

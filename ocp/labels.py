@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .validation import integer
+
 #: more are identifiers or an accident, and their readout would fill the memory
 MOST_CLASSES = 65_536
 
@@ -65,16 +67,22 @@ def column(array: object, what: str = "labels") -> np.ndarray:
         return found
     if kind == "S":
         try:
-            return np.char.decode(found, "utf-8")
+            return _not_empty(np.char.decode(found, "utf-8"), what)
         except UnicodeDecodeError:
             raise ValueError(f"{what} are bytes that are no UTF-8 text; wanted text") from None
     if kind == "U":
-        return found
+        return _not_empty(found, what)
     if kind == "O" and all(isinstance(cell, str) for cell in found):
-        return found.astype(str)
+        return _not_empty(found.astype(str), what)
     if kind == "O" and all(isinstance(cell, (bool, np.bool_)) for cell in found):
         return np.where(found.astype(bool), "True", "False")
     raise ValueError(f"{what} have type {found.dtype}; wanted integers, text or booleans")
+
+
+def _not_empty(found: np.ndarray, what: str) -> np.ndarray:
+    if (empty := np.char.strip(found) == "").any():
+        raise ValueError(f"{what}[{int(empty.argmax())}] is empty; wanted a class in every row")
+    return found
 
 
 def _one_hot(found: np.ndarray, what: str) -> np.ndarray:
@@ -99,6 +107,19 @@ def few_a_class(values: np.ndarray, what: str) -> tuple[str, ...]:
         return ()
     return (f"{what} has {len(np.unique(values))} classes in {len(values)} rows: less than two"
             " samples a class",)  # fmt: skip
+
+
+def alike(values: np.ndarray, what: str) -> tuple[str, ...]:
+    """A caution where classes differ in case or in spaces around them alone."""
+    if values.dtype.kind != "U":
+        return ()
+    seen: dict[str, str] = {}
+    for value in map(str, np.unique(values)):
+        other = seen.setdefault(value.strip().casefold(), value)
+        if other != value:
+            return (f"{what} has the classes {other!r} and {value!r}, which differ in case or"
+                    " spaces alone",)  # fmt: skip
+    return ()
 
 
 def regression_target(values: np.ndarray) -> bool:
@@ -129,6 +150,8 @@ def classes(
     ------
     ValueError : more classes than n_classes or than a readout can hold, numbers beside text
     """
+    if n_classes is not None and integer("n_classes", n_classes, 2) > MOST_CLASSES:
+        raise ValueError(f"n_classes is {n_classes}; wanted at most {MOST_CLASSES}")
     parts = [labels] if test_labels is None else [labels, test_labels]
     if len({part.dtype.kind == "U" for part in parts}) > 1:
         raise ValueError("the test labels are of another kind than the labels; wanted one kind")

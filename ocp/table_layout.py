@@ -15,10 +15,19 @@ from typing import IO
 MISSING = frozenset(
     ("", "?", "na", "n/a", "#n/a", "#na", "<na>", "nan", "-nan", "null", "none", "nil", "1.#qnan")
 )
+#: headers that say "the label is here"; "y" only where it cannot be a coordinate
+LABEL_NAMES = frozenset(
+    ("label", "labels", "class", "classes", "target", "targets", "category", "class_label",
+     "classlabel", "outcome", "y")
+)  # fmt: skip
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "space": " ", "bar": "|"}
+#: fewer rows can look like anything by chance
+LEAST_ROWS = 5
 #: so many records tell the layout
 LOOKED_AT = 60
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,5})?|[+-]?inf(inity)?", re.IGNORECASE)
+_NUMBER = re.compile(
+    r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,5})?|[+-]?inf(inity)?", re.ASCII | re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +101,15 @@ def number(cell: str, decimal: str = ".") -> bool:
 def missing(cell: str) -> bool:
     """Whether a cell stands for nothing."""
     return cell.strip().lower() in MISSING
+
+
+def thousands(rows: list[list[str]]) -> str:
+    """A cell of a table with decimal commas in which every comma could as well mark thousands:
+    "1,200" and no "0,5"; else nothing."""
+    cells = [cell.strip() for row in rows for cell in row if "," in cell and number(cell, ",")]
+    if cells and all(re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}", cell) for cell in cells):
+        return cells[0]
+    return ""
 
 
 def marks(lines: list[str], layout: Layout) -> tuple[str, str]:
@@ -170,9 +188,42 @@ def is_header(
         )
     if words and not numbers:
         return 1
-    if words and len(words) >= len(numbers):
+    if _names_the_label(first, rest):
+        return 1
+    if words:
         raise ValueError(
             f"{path}: line {line} holds words ({first[words[0]].strip()[:40]!r}) and numbers"
             f" ({first[numbers[0]].strip()[:40]!r}); give --header or --no-header"
         )
+    if _stands_apart(first, rest, numeric, decimal):
+        raise ValueError(
+            f"{path}: line {line} is {','.join(cell.strip() for cell in first[:6])}: whole numbers"
+            " above fractions, names or a sample; give --header or --no-header"
+        )
     return 0
+
+
+def _names_the_label(first: list[str], rest: list[list[str]]) -> bool:
+    """Whether a cell of the first line is a word for the label that no other row has there:
+    "2019,2020,label" above numbers."""
+    for j, cell in enumerate(first):
+        word = cell.strip().lower()
+        if word in LABEL_NAMES - {"y"}:
+            return all(row[j].strip().lower() != word for row in rest if j < len(row))
+    return False
+
+
+def _stands_apart(
+    first: list[str], rest: list[list[str]], numeric: list[int], decimal: str
+) -> bool:
+    """Whether the first line holds whole numbers where all other rows have fractions, and at its
+    end what no other row has: years as names, or a sample like no other."""
+    last = len(first) - 1
+    inputs = [j for j in numeric if j != last]
+    if len(rest) < LEAST_ROWS or not inputs or not all(first[j].strip().isdigit() for j in inputs):
+        return False
+    cells = [row[j] for row in rest if len(row) > last for j in inputs]
+    ends = {row[last].strip() for row in rest if len(row) > last}
+    return first[last].strip() not in ends and all(
+        decimal in cell or "e" in cell.lower() or missing(cell) for cell in cells
+    )

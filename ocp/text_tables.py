@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import bz2
 import codecs
+import dataclasses
 import gzip
 import io
 import itertools
 import lzma
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -31,7 +33,9 @@ from .table_layout import (
     counts,
     is_header,
     marks,
+    number,
     records,
+    thousands,
 )
 
 #: what is decompressed at most: an archive of a few kilobytes can announce terabytes
@@ -47,6 +51,7 @@ _OPENERS: tuple[tuple[bytes, str, Callable[..., Any]], ...] = (
 )
 _ZIP = b"PK\x03\x04"
 _PACKED = (*((magic, name) for magic, name, _ in _OPENERS), (_ZIP, "zip"))
+PACKED = tuple(magic for magic, _ in _PACKED)
 #: a damaged archive ends as one of these
 DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError)
 _PEEKED = 1 << 16
@@ -112,6 +117,8 @@ def read(path: Path, layout: Layout) -> Table:
     except UnicodeError as error:
         tried = layout.encoding or "utf-8"
         reason = getattr(error, "reason", error)
+        if layout.encoding is None and _binary(path):
+            raise ValueError(f"{path} is no text; wanted a table of numbers, NPZ or IDX") from None
         raise ValueError(
             f"{path} is not written in {tried} ({reason}); give --encoding, for example cp1252"
         ) from None
@@ -125,15 +132,25 @@ def _read(path: Path, layout: Layout) -> Table:
     text = _Text(path, layout.encoding or _encoding(path))
     with path.open("rb") as file:
         start = file.read(8)
-    text.said += [f"unpacked from {name}" for magic, name in _PACKED if start.startswith(magic)]
+    packed = [name for magic, name in _PACKED if start.startswith(magic)]
+    text.said += [f"unpacked from {name}" for name in packed]
+    if packed:
+        with opened(path) as file:
+            start = file.read(8)
+        for name in (name for magic, name in _PACKED if start.startswith(magic)):
+            raise ValueError(f"{path} holds a {name} archive in it; wanted it unpacked once")
     if text.encoding not in ("utf-8", "utf-8-sig"):
         text.said.append(f"encoding {text.encoding}")
     with text.open() as handle:
         peek = handle.read(_PEEKED)
         whole = not handle.read(1)
     if "\0" in peek:
-        raise ValueError(f"{path} is no text; wanted a table of numbers, NPZ or IDX")
-    first = _comments(text, peek)
+        raise ValueError(
+            f"{path} holds NUL bytes: no text, or UTF-16 without its mark; wanted a table of"
+            " numbers, NPZ or IDX (--encoding utf-16-le or utf-16-be, if it is text)"
+        )
+    layout, above = _before(text, peek, layout)
+    first = text.skipped + 1
     lines = peek.splitlines(keepends=True)[text.skipped :]
     lines = lines if whole else lines[:-1] or lines
     if not any(line.strip() for line in lines):
@@ -143,21 +160,27 @@ def _read(path: Path, layout: Layout) -> Table:
         mark = _NAMES.get(text.separator, repr(text.separator))
         text.said.append(f"separator {mark}, decimal {'comma' if decimal == ',' else 'point'}")
     looked = list(itertools.islice((c for _, c in records(iter(lines), text.separator)), LOOKED_AT))
+    if decimal == "," != layout.decimal and (found := thousands(looked)):
+        raise ValueError(
+            f"{path} has cells like {found!r}: a decimal comma or thousands; give --decimal , or"
+            " write thousands without a mark"
+        )
     header = is_header(path, looked, decimal, layout.header, first)
     frame = _cells(text, decimal, header)
+    left, frame = _without_blank_rows(frame, text.said)
     names = tuple(cell.strip() for cell in looked[0]) if header else None
+    if names is None and layout.header is None and len(above) == frame.shape[1]:
+        names = above
+        text.said.append("names from the comment above the table")
     if names is not None and len(names) != frame.shape[1]:
-        raise ValueError(
-            f"{path}: the header has {len(names)} names but line {_line(text, 1)} has"
-            f" {frame.shape[1]} cells; wanted one name a column (--separator, or --no-header)"
-        )
+        names = _one_more(text, names, frame)
     if header and layout.header is None and counts(looked[0]):
         text.said.append("line 1 taken for column numbers")
     columns = [_column(frame[j]) for j in frame.columns]
     return Table(
         names=names,
         columns=columns,
-        line=lambda row: f"line {_line(text, row + header)}",
+        line=lambda row: f"line {_line(text, int(left[row]) + header)}",
         said=tuple(text.said),
     )
 
@@ -212,14 +235,56 @@ def _encoding(path: Path) -> str:
     return next((name for mark, name in _MARKS if start.startswith(mark)), "utf-8")
 
 
-def _comments(text: _Text, start: str) -> int:
-    """Leave out lines that begin with # before the table; return the table's first line."""
+def _binary(path: Path) -> bool:
+    """Whether the content begins with control characters, as no text does."""
+    with opened(path) as file:
+        start = file.read(512)
+    return any(byte < 32 and byte not in b"\t\n\f\r\x1a" for byte in start)
+
+
+def _before(text: _Text, start: str, layout: Layout) -> tuple[Layout, tuple[str, ...]]:
+    """Leave out what stands before the table: Excel's line "sep=;", which names the separator,
+    and lines that begin with #.  Return the layout, and the words of the last such line."""
     lines = start.splitlines()
+    if lines and (found := re.fullmatch(r'"?sep=(\t|[^\w\s"])"?\s*', lines[0], re.IGNORECASE)):
+        text.skipped = 1
+        text.said.append("line 1 names the separator")
+        if layout.separator is None:
+            layout = dataclasses.replace(layout, separator=found[1])
+    comments = 0
     while text.skipped < len(lines) and lines[text.skipped].lstrip().startswith("#"):
         text.skipped += 1
-    if text.skipped:
-        text.said.append(f"{text.skipped} comment line{'s'[: text.skipped > 1]} left out")
-    return text.skipped + 1
+        comments += 1
+    if not comments:
+        return layout, ()
+    text.said.append(f"{comments} comment line{'s'[: comments > 1]} left out")
+    rest = [line for line in lines[text.skipped : text.skipped + LOOKED_AT] if line.strip()]
+    separator, _ = marks(rest, layout) if rest else (",", ".")
+    last = lines[text.skipped - 1].lstrip().lstrip("#")
+    cells = next((cells for _, cells in records(iter([last]), separator)), [])
+    named = all(cell.strip() and not number(cell) for cell in cells)
+    return layout, tuple(cell.strip() for cell in cells) if named else ()
+
+
+def _one_more(text: _Text, names: tuple[str, ...], frame: Any) -> tuple[str, ...]:
+    """The names of a table whose rows have one cell more than its header: R writes row names so,
+    and a comma at the end of each row makes an empty column."""
+    if len(names) + 1 == frame.shape[1]:
+        if frame.iloc[:, -1].isna().all():
+            return (*names, "")
+        if frame.iloc[:, 0].is_unique and frame.dtypes.iloc[0].kind != "f":
+            return ("", *names)
+    line = _line(text, 1)
+    if len(names) == 1:
+        raise ValueError(
+            f"{text.path}: the first line is {names[0][:40]!r} but line {line} has"
+            f" {frame.shape[1]} cells; wanted a header with one name a column, and no title above"
+            " it (--separator, or --no-header)"
+        )
+    raise ValueError(
+        f"{text.path}: the header has {len(names)} names but line {line} has {frame.shape[1]}"
+        " cells; wanted one name a column (--separator, or --no-header)"
+    )
 
 
 def _line(text: _Text, record: int) -> int:
@@ -277,11 +342,31 @@ def _refuse_ragged(text: _Text, header: int) -> None:
             )
 
 
+def _without_blank_rows(frame: Any, said: list[str]) -> tuple[np.ndarray, Any]:
+    """Leave out rows of separators alone, as spreadsheets write them; return which are left."""
+    blank = frame.isna().all(axis=1).to_numpy()
+    left = np.flatnonzero(~blank)
+    count = len(blank) - len(left)
+    if not count or not len(left):  # nothing but holes: refused as such
+        return np.arange(len(blank)), frame
+    said.append(f"{count} empty row{'s'[: count > 1]} left out")
+    frame = frame[~blank].reset_index(drop=True)
+    for j in frame.columns:  # whole numbers were read as fractions because of the holes
+        if (
+            frame[j].dtype.kind == "f"
+            and (frame[j] % 1 == 0).all()
+            and (frame[j].abs() < 2**53).all()
+        ):
+            frame[j] = frame[j].astype(np.int64)
+    return left, frame
+
+
 def _column(series: Any) -> np.ndarray:
     """As int64, float64, bool, or text with None for what is missing."""
-    if series.dtype.kind in "iu" and series.dtype != np.uint64:
+    kind = series.dtype.kind
+    if kind == "i" or (kind == "u" and series.max() < 2**63):
         return series.to_numpy(np.int64)
-    if series.dtype.kind in "fu":
+    if kind == "f":
         return series.to_numpy(np.float64)
     if series.dtype.kind == "b":
         return series.to_numpy(bool)

@@ -123,7 +123,10 @@ def test_own_files_may_hold_a_held_out_part(tmp_path):
             {"test_inputs": np.zeros((1, 2)), "test_labels": np.array([0, 1])},
             "1 test inputs and 2 test labels",
         ),
-        ({"test_inputs": np.full((1, 2), np.nan), "test_labels": np.array([0])}, "finite numbers"),
+        (
+            {"test_inputs": np.full((1, 2), np.nan), "test_labels": np.array([0])},
+            r"test inputs\[0, 0\] is nan",
+        ),
         ({"test_inputs": np.zeros((0, 2)), "test_labels": np.zeros(0, int)}, r"shape \(0, 2\)"),
         ({"inputs": np.zeros((0, 2)), "labels": np.zeros(0, int)}, r"inputs have shape \(0, 2\)"),
         ({"inputs": np.array(3.0), "labels": np.array(1)}, "one row a sample"),
