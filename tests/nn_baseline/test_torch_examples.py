@@ -45,7 +45,7 @@ def test_the_turnpike_on_mnist(tmp_path):
         (["--data-dir", "nowhere"], "fetch mnist --data-dir"),
         (["--p-d", "0.05"], "p_d is 0.05"),
         (["--epochs", "-1"], "--epochs is -1"),
-        (["--output", "README.md"], "README.md: File exists"),
+        (["--output", "README.md"], "README.md is a file; wanted a folder"),
     ],
 )
 def test_bad_arguments_end_in_one_sentence(tmp_path, arguments, words):
