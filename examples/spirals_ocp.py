@@ -128,13 +128,15 @@ def main(arguments: list[str] | None = None) -> int:
         "layers": {name: getattr(table, name).tolist() for name in table.__slots__},
     }
     write_atomically(options.output / "report.json", json.dumps(report, indent=1).encode())
-    written = ocp.figures.save_figures(solution, options.output)
+    stopped = solution.status is Status.INTERRUPTED  # and somebody waits for the prompt
+    written = () if stopped else ocp.figures.save_figures(solution, options.output)
     show.print_layers(console, table, idle)
     show.print_summary(console, solution)
     console.print(f"classified right  {right} of {solution.problem.n_samples}")
-    console.print(f"written to {options.output}: solution.safetensors, report.json, "
-                  + ", ".join(f"{p.stem}.pdf/.png" for p in written))  # fmt: skip
-    if solution.status is Status.INTERRUPTED:
+    console.print(f"written to {options.output}: "
+                  + ", ".join(["solution.safetensors", "report.json",
+                               *(f"{p.stem}.pdf/.png" for p in written)]))  # fmt: skip
+    if stopped:
         return exits.INTERRUPTED
     return exits.OK if solution.status is Status.SOLVED else exits.FAILED
 

@@ -116,7 +116,8 @@ def train(
         return run.loop(report, record, should_stop)
     run.identify(facts or {}, source or {})
     resume = resume or extend
-    check_use(folder, resume=resume)
+    if run.processes.first:  # before anything is made; the others would see what it makes
+        check_use(folder, resume=resume)
     own = run_folder.claimed(folder) if run.processes.first else contextlib.nullcontext()
     # from here to the end of the block nothing is lost to Ctrl-C
     with own, interrupts.shielded():

@@ -19,7 +19,7 @@ PROBLEM is a .toml or .json description (see ocp/description.py), or a file of d
 ARFF, NPZ, a folder of IDX files) for the statement's defaults; FILE is a training file
 (.safetensors) with a problem, samples and controls.  Exit code 0: a strict local minimum was
 found; 1: something else was found and written, with its status; 2: unusable input, nothing was
-written; 130: interrupted, the best point so far was written.
+written; 130: interrupted, the best point so far was written (143: by SIGTERM).
 """
 
 

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import io
 import os
+import select
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
@@ -98,10 +99,14 @@ class _Mortal(io.FileIO):
 
     def write(self, content: Any, /) -> int:
         try:
-            return super().write(content) if self.cause is None else len(content)
+            while self.cause is None:
+                written = super().write(content)
+                if written is not None:
+                    return written
+                select.select([], [self], [])  # somebody made it non-blocking, and it is full
         except OSError as error:
             self.cause = error
-            return len(content)
+        return len(content)
 
 
 @contextlib.contextmanager

@@ -24,7 +24,8 @@ def pool(count: int) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
     executor = concurrent.futures.ProcessPoolExecutor(count, mp_context=context, initializer=_begin)
     try:
         with _interrupts_blocked():
-            executor.submit(int)  # the first task starts all processes
+            for _ in range(count):  # each task that finds none idle starts a process
+                executor.submit(int)
         yield executor
     except BaseException:
         for worker in set(multiprocessing.active_children()) - before:

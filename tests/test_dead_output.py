@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -90,6 +91,24 @@ def test_a_dead_standard_error_costs_no_result_either(folder, death):
     assert shell(f"ocp solve p.toml --output . {death}").returncode == 2
 
 
+def test_a_pipe_that_does_not_block_gets_every_word(folder):
+    program = (
+        "import os, sys; os.set_blocking(1, False)\n"
+        "from ocp import exits\n"
+        "sys.exit(exits.run(lambda: print('x' * 300_000) or 3))"
+    )
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": root},
+    )
+    time.sleep(2)  # the pipe is full by now
+    out, error = process.communicate(timeout=60)
+    assert (process.returncode, len(out), error) == (3, 300_001, b"")
+
+
 @pytest.mark.parametrize("room", ["ocp", "verification", "nn_baseline"])
 def test_help_and_usage_end_quietly_too(room):
     for death in DEATHS:
@@ -116,6 +135,7 @@ def test_only_the_result_goes_to_a_standard_output_that_is_an_output(folder):
         "ocp solve p.toml --output a --json -",
         "ocp solve p.toml --output a --json /dev/stdout",
         "verification good --only geometry --json -",
+        "ocp solve p.toml --output b --solver ipopt --option print_level=3 --json -",
     ):
         done = shell(command)
         assert json.loads(done.stdout) and done.returncode == 0

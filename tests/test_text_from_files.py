@@ -132,6 +132,22 @@ def test_many_keys_cost_linear_time():
         description.loads_json(text[:-1] + ', "7": 1}')
 
 
+def test_numbers_without_measure_are_refused_by_the_name_of_the_file(minimum, tmp_path, capsys):
+    path = tmp_path / "a.safetensors"
+    files.save(path, minimum)
+    with safetensors.safe_open(path, framework="numpy") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = dict(file.metadata())
+    for key in ("n_classes", "h", "gamma"):
+        problem = json.loads(metadata["problem"]) | {key: 10**400}
+        text = json.dumps(problem)
+        path.write_bytes(safetensors.numpy.save(tensors, metadata | {"problem": text}))
+        for main in (judge, lambda line: baseline(["eval", *line])):
+            assert main([str(path)]) == 2
+            said = capsys.readouterr().err
+            assert str(path) in said and len(said.splitlines()) == 1
+
+
 def test_deep_nesting_is_one_sentence(tmp_path, capsys):
     deep = "[" * 100_000 + "]" * 100_000
     (tmp_path / "p.json").write_text('{"data": ' + deep + "}")

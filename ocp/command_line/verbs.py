@@ -35,7 +35,7 @@ from ..problem import Problem
 from ..solvers.newton import polish
 from ..solvers.progress import Report
 from ..solvers.size import check_size
-from ..solvers.solution import Solution, Status
+from ..solvers.solution import Solution, Status, interrupted
 from ..terminal import console as console_for
 from . import console as show
 
@@ -65,7 +65,8 @@ def _one_solution(options: argparse.Namespace) -> int:
     verb = {"solve": _solve, "polish": _polish, "grow": _grow}[options.verb]
     # a number out of range ends as a status, not as a warning with a line of source
     with threadpool_limits(1), np.errstate(all="ignore"):
-        with show.reporting(console) as report:
+        # what a solver prints itself (IPOPT's print_level) is words, too
+        with contextlib.redirect_stdout(console.file), show.reporting(console) as report:
             solution = verb(options, content, report)
         test = {"test_inputs": content.test_inputs, "test_labels": content.test_labels}
         files.save(options.output, solution.to_file(**test, data=content.data))
@@ -188,11 +189,15 @@ def _solve(options: argparse.Namespace, content: files.TrainingFile, report: Rep
 def _polish(options: argparse.Namespace, content: files.TrainingFile, report: Report) -> Solution:
     """Newton first; where the point is not close enough for that, the solver and then Newton."""
     solution = polish(content.problem, content.controls)
+    if solution.status is Status.INTERRUPTED:
+        return solution
     if solution.report.grad_inf_norm > options.tolerance:
         solver = _solver(options)
         solution = solver(content.problem, content.controls, options.tolerance, report)
         if solution.status is Status.SOLVED:
             closer = polish(content.problem, solution.controls)
+            if closer.status is Status.INTERRUPTED:
+                return interrupted(solution)
             if closer.report.grad_inf_norm <= solution.report.grad_inf_norm:
                 solution = closer
     if solution.status is Status.NOT_STATIONARY and (

@@ -10,6 +10,7 @@ import select
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable
 
 from .. import interrupts
@@ -50,7 +51,10 @@ def in_child(work: Callable[[], bytes], seconds: float = math.inf) -> bytes:
     if not hasattr(os, "fork"):
         return work()
     reading, writing = os.pipe()
-    child = os.fork()
+    with warnings.catch_warnings():
+        # the child touches no lock of another thread: it computes, writes to the pipe and leaves
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
     if not child:
         _work_and_leave(work, reading, writing, seconds)
     os.close(writing)

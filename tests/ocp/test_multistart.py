@@ -4,6 +4,7 @@ import concurrent.futures
 import json
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -180,6 +181,17 @@ def test_workers_end_with_the_process_that_began_them(tmp_path):
     while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not any(alive(pid) for pid in pids)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+def test_workers_take_no_notice_of_ctrl_c_from_their_first_line_on():
+    with workers.pool(3):
+        children = multiprocessing.active_children()
+        assert len(children) == 3
+        for child in children:
+            status = Path(f"/proc/{child.pid}/status").read_text()
+            blocked = int(re.search(r"SigBlk:\s*([0-9a-f]+)", status)[1], 16)
+            assert blocked >> (signal.SIGINT - 1) & 1
 
 
 def alive(pid):

@@ -112,3 +112,24 @@ def test_single_precision_is_read_and_said(tmp_path):
     write(tmp_path / "t.safetensors", logits=z.astype(np.float32))
     found = trace.load(tmp_path / "t.safetensors")
     assert found.float32 == ("logits",) and found.logits.dtype == np.float64
+
+
+def test_equal_traces_give_equal_bytes(tmp_path):
+    written = []
+    for order in (1, -1):
+        keys = [f"key{i}" for i in range(12)][::order]
+        one = constant_trace(dict.fromkeys(keys, 1))
+        trace.save(tmp_path / "t", one)
+        written.append((tmp_path / "t").read_bytes())
+    assert written[0] == written[1]
+
+
+def constant_trace(origin):
+    """Two layers that do nothing."""
+    return trace.Trace(
+        logits=np.zeros((3, 2, 2)),
+        control_norm=np.zeros(2),
+        labels=np.array([0, 1]),
+        origin=origin,
+        **{"n_classes": 2, "depth": 2, "h": 0.5, "p_d": 0.9, "r": 1e-3, "gamma": 1.0, "beta": 1},
+    )
