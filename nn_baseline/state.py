@@ -134,8 +134,9 @@ def load(
     OSError : the file cannot be read
     """
     tree = checkpoint.load_state(path)
-    if sorted(tree) != sorted(_PARTS):
-        raise ValueError(f"{path}: the state has {sorted(tree)}; wanted {sorted(_PARTS)}")
+    if set(tree) != set(_PARTS):
+        found = sorted(map(str, tree))
+        raise ValueError(f"{path}: the state has {found}; wanted {sorted(_PARTS)}")
     try:
         stored = _stored_options(tree["options"])
         for name in ("facts", "source", "parameters"):

@@ -118,6 +118,8 @@ def encoded(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> b
 
 def json_object(metadata: dict[str, str], key: str) -> dict:
     """Return the object that is stored as JSON under a key of the metadata."""
+    if key not in metadata:
+        raise ValueError(f'the metadata lack the key "{key}"; wanted it as JSON')
     try:
         found = loads_json(metadata[key])
     except ValueError as error:

@@ -20,6 +20,7 @@ import dataclasses
 import inspect
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ REQUIRED = (
 )
 OPTIONAL = ("trained", "r_ends", "sharpness", "input_scale", "input_shift")
 DEFAULTS = {"trained": ["layers"], "r_ends": 0.0, "sharpness": 1.0}
+_LONG_KEY = re.compile(r"""(?<![\w-])(("[^"\n]*"|'[^'\n]*'|[\w-]+)[ \t]*\.[ \t]*){50}""")
 _SECTIONS = ("problem", "data", "lift", "readout")
 
 
@@ -198,7 +200,7 @@ def read(
     description: object
     try:
         if path.suffix == ".toml":
-            description = _toml(text.decode())
+            description = parse_toml(text.decode())
         elif path.suffix == ".json":
             description = loads_json(text.decode())
         else:
@@ -211,7 +213,10 @@ def read(
     return dataclasses.replace(found, files=(path, *found.files))
 
 
-def _toml(text: str) -> dict:
+def parse_toml(text: str) -> dict:
+    """Parse TOML; refuse, as a ValueError, what would take the parser minutes or its stack."""
+    if _LONG_KEY.search(text):  # tomllib takes the square of its length
+        raise ValueError("a key of the TOML has more than 50 parts; wanted [problem], [data], ...")
     try:
         return tomllib.loads(text)
     except RecursionError:

@@ -118,6 +118,8 @@ def arff(path: Path, encoding: str | None = None) -> Table:
         if isinstance(error, OSError) and error.filename is not None:
             raise
         raise ValueError(f"{path} is a damaged archive ({error})") from None
+    if not records.size:
+        raise ValueError(f"{path} has a header and no sample; wanted one sample a row")
     found = []
     for name in meta.names():
         column = np.atleast_1d(records[name])

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import stat
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -101,7 +100,9 @@ def inputs_of(source: str | os.PathLike, data: str | os.PathLike | None = None) 
     section: object = {}
     try:
         if source.suffix == ".toml":
-            section = tomllib.loads(source.read_text()).get("data")
+            from .description import parse_toml
+
+            section = parse_toml(source.read_text()).get("data")
         elif source.suffix == ".json":
             section = json.loads(source.read_text()).get("data")
     except (OSError, ValueError, AttributeError, RecursionError):

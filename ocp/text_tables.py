@@ -54,7 +54,10 @@ _PACKED = (*((magic, name) for magic, name, _ in _OPENERS), (_ZIP, "zip"))
 PACKED = tuple(magic for magic, _ in _PACKED)
 #: a damaged archive ends as one of these
 DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError)
-_PEEKED = 1 << 16
+#: more take minutes: a table of another kind, or lines with other ends
+MOST_COLUMNS = 1 << 16
+#: characters that tell the layout; more where a line is longer, but not without an end
+_PEEKED, _MOST_PEEKED = 1 << 16, 1 << 24
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -142,8 +145,7 @@ def _read(path: Path, layout: Layout) -> Table:
     if text.encoding not in ("utf-8", "utf-8-sig"):
         text.said.append(f"encoding {text.encoding}")
     with text.open() as handle:
-        peek = handle.read(_PEEKED)
-        whole = not handle.read(1)
+        peek, whole = _peek(handle)
     if "\0" in peek:
         raise ValueError(
             f"{path} holds NUL bytes: no text, or UTF-16 without its mark; wanted a table of"
@@ -165,6 +167,10 @@ def _read(path: Path, layout: Layout) -> Table:
             f"{path} has cells like {found!r}: a decimal comma or thousands; give --decimal , or"
             " write thousands without a mark"
         )
+    widest = max(map(len, looked), default=0)
+    if not widest or widest > MOST_COLUMNS:
+        found = f"has {widest} columns" if widest else "holds no cell"
+        raise ValueError(f"{path} {found}; wanted one sample a row, at most {MOST_COLUMNS} columns")
     header = is_header(path, looked, decimal, layout.header, first)
     frame = _cells(text, decimal, header)
     left, frame = _without_blank_rows(frame, text.said)
@@ -233,6 +239,20 @@ def _encoding(path: Path) -> str:
     with opened(path) as file:
         start = file.read(4)
     return next((name for mark, name in _MARKS if start.startswith(mark)), "utf-8")
+
+
+def _peek(handle: IO[str]) -> tuple[str, bool]:
+    """Return the start of a text, with a few lines in it if they are not endless, and whether it
+    is all."""
+    pieces: list[str] = []
+    ends = 0
+    while ends < 8 and len(pieces) * _PEEKED < _MOST_PEEKED:
+        piece = handle.read(_PEEKED)
+        if not piece:
+            return "".join(pieces), True
+        pieces.append(piece)
+        ends += piece.count("\n") or piece.count("\r")
+    return "".join(pieces), not handle.read(1)
 
 
 def _binary(path: Path) -> bool:
@@ -317,6 +337,11 @@ def _cells(text: _Text, decimal: str, header: int) -> Any:
             frame = None
         except (pandas.errors.ParserError, OverflowError) as error:
             _refuse_ragged(text, header)
+            if "EOF inside string" in str(error):
+                raise ValueError(
+                    f"{text.path}: a quote is opened and not closed to the end of the file; wanted"
+                    " quotes in pairs"
+                ) from None
             raise ValueError(f"{text.path}: {' '.join(str(error).split())}") from None
     if frame is None or not len(frame):
         raise ValueError(f"{text.path} has a header and no sample; wanted one sample a row")

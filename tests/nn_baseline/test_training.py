@@ -365,6 +365,7 @@ def damaged(tree, path, value):
         (("optimizer", "param_groups"), []),
         (("optimizer", "param_groups", 0, "params"), [5]),
         (("more",), 1),
+        ((3,), 1),
         (("optimizer",), KeyError),
     ],
 )

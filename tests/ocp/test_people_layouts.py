@@ -203,6 +203,9 @@ REFUSED = {
     "gzip_with_a_tail": (gzip.compress(TABLE.encode()) + b"tail", {}, ("a damaged archive",)),
     "picture": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", {}, ("no text",)),
     "packed_pickle": (gzip.compress(b"\x80\x04\x95\x10\xff\xfe"), {}, ("is no text",)),
+    "one_quote": ('"', {}, ("holds no cell",)),
+    "quote_never_closed": (TABLE + '"', {}, ("a quote is opened and not closed",)),
+    "a_hundred_thousand_columns": ("1," * 100_000 + "0\n", {}, ("at most 65536 columns",)),
     "drop_and_keep": (TABLE, {"drop": "a", "keep": "a"}, ("column 'a' is both drop and keep",)),
     "n_classes_text": (TABLE, {"n_classes": "2"}, ("n_classes is '2'",)),
     "n_classes_fraction": (TABLE, {"n_classes": 2.5}, ("n_classes is 2.5",)),
@@ -350,3 +353,20 @@ def test_the_line_in_the_file_is_named_below_rows_that_were_left_out(tmp_path):
     lines.insert(4, ",,")
     with pytest.raises(ValueError, match="line 11, column 'b': found 'abc'"):
         ocp.read_data(written(tmp_path, "a", "\n".join(lines)))
+
+
+def test_a_header_longer_than_what_is_looked_at_is_read_whole(tmp_path):
+    names = [f"measurement_{j:06d}" for j in range(4000)]
+    path = tmp_path / "wide.csv"
+    lines = [",".join([*names, "label"]), *(",".join(["1.5"] * 4000 + [c]) for c in "0101")]
+    path.write_text("\n".join(lines))
+    assert len(lines[0]) > 1 << 16
+    assert ocp.read_data(path).columns == tuple(names)
+
+
+@pytest.mark.parametrize("line", ["a" + ".a" * 100_000 + " = 1", f"[{'a . ' * 100_000}a]"])
+def test_a_key_of_a_hundred_thousand_parts_is_refused_at_once(tmp_path, line):
+    path = tmp_path / "p.toml"
+    path.write_text(line)  # tomllib takes minutes for it
+    with pytest.raises(ValueError, match="a key of the TOML has more than 50 parts"):
+        ocp.load_problem(path)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import safetensors.numpy
+import safetensors.numpy
 from small_minima import solved
 
 from ocp import container, files, trace
@@ -96,6 +97,13 @@ def test_what_is_no_trace_is_left_to_the_other_reader(tmp_path):
         assert not trace.is_trace(tmp_path / "x")
     assert not trace.is_trace(tmp_path / "missing")
     assert not trace.is_trace(tmp_path)
+
+
+def test_a_trace_without_a_statement_is_refused(tmp_path):
+    arrays = {"logits": np.ones((2, 2, 2)), "control_norm": np.ones(1), "labels": np.arange(2)}
+    safetensors.numpy.save_file(arrays, tmp_path / "t.safetensors", {"origin": "{}"})
+    with pytest.raises(ValueError, match='t.safetensors: the metadata lack the key "problem"'):
+        trace.load(tmp_path / "t.safetensors")
 
 
 def test_single_precision_is_read_and_said(tmp_path):
