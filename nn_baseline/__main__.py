@@ -9,7 +9,6 @@ if __name__ == "__main__":  # before all else: Ctrl-C from the first line on
 
 import argparse
 import sys
-from typing import NoReturn
 
 from ocp import data_options, exits, outputs
 
@@ -48,17 +47,9 @@ _OPTIONS = {  # the fields of nn_baseline.options.Options
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence; the usage is for --help."""
-
-    def error(self, message: str) -> NoReturn:
-        said = exits.printable(f"{self.prog}: {message}; --help shows the usage")
-        self.exit(exits.UNUSABLE, f"{said}\n")
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the parser; nothing heavy is imported for it."""
-    p = _Parser(prog="python -m nn_baseline", description=__doc__)
+    p = exits.Parser(prog="python -m nn_baseline", description=__doc__)
     commands = p.add_subparsers(dest="command", required=True)
 
     c = commands.add_parser("fetch", help="download an image set, saying what and from where")

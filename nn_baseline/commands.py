@@ -13,6 +13,7 @@ from rich.console import Console
 
 from ocp import data_options, description, exits, files, run_folder
 from ocp.atomic import write_atomically
+from ocp.container import json_values as finite_values
 from ocp.data_options import DataOptions
 from ocp.files import TrainingFile
 from ocp.outputs import check_outputs, inputs_of
@@ -339,7 +340,9 @@ def _again(content: TrainingFile, epochs: int, lr: float | None) -> Options:
 
 def _write_json(path: Path | None, content: object) -> None:
     if path is not None:
-        write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+        write_atomically(
+            path, (json.dumps(finite_values(content), indent=1, allow_nan=False) + "\n").encode()
+        )
 
 
 def _check_files(args: argparse.Namespace, *written: str) -> None:

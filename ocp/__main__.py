@@ -25,7 +25,7 @@ written; 130: interrupted, the best point so far was written (143: by SIGTERM).
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser; nothing heavy is imported for it."""
-    main = argparse.ArgumentParser(
+    main = exits.Parser(
         prog="python -m ocp",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -181,3 +181,18 @@ def _ordered_header(content: bytes) -> bytes:
     found = canonical_json(json.loads(content[8 : 8 + size])).encode()
     found += b" " * (-len(found) % 8)
     return len(found).to_bytes(8, "little") + found + content[8 + size :]
+
+
+def json_values(value: Any) -> Any:
+    """Return plain JSON values: NaN and infinity as null, arrays as lists."""
+    if isinstance(value, dict):
+        return {k: json_values(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray):
+        return json_values(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [json_values(v) for v in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else None
+    if isinstance(value, np.integer):
+        return int(value)
+    return value

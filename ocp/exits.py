@@ -7,6 +7,7 @@ words were lost is said on standard error, unless the reader left, as `head` doe
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import errno
 import io
@@ -14,7 +15,7 @@ import os
 import select
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from . import interrupts
 
@@ -31,6 +32,14 @@ INTERRUPTED = 130
 #: what a user can cause, hence no fault of the code; ImportError: an extra is not installed;
 #: RecursionError: a text nested beyond what a parser follows
 UNUSABLE_INPUT = (ValueError, OSError, MemoryError, ImportError, RecursionError)
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, escaped; the usage is for --help."""
+
+    def error(self, message: str) -> NoReturn:
+        said = printable(f"{self.prog}: {message}; --help shows the usage")
+        self.exit(UNUSABLE, f"{said}\n")
 
 
 def run(

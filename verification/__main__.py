@@ -34,7 +34,7 @@ exit codes: 0 every claim that applies passed; 1 a claim failed; 2 unusable inpu
 
 def parser() -> argparse.ArgumentParser:
     """Return the argument parser; nothing heavy is imported for it."""
-    parse = argparse.ArgumentParser(
+    parse = exits.Parser(
         prog="python -m verification",
         description="Say what is true of a training file: statement, first and second order,"
         " geometry, dissipativity, turnpike, depth.",

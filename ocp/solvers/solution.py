@@ -12,6 +12,7 @@ from typing import Any, ParamSpec
 import numpy as np
 
 from .. import interrupts
+from ..container import json_values
 from ..controls import Controls
 from ..files import TrainingFile
 from ..problem import Problem
@@ -116,7 +117,7 @@ class SolveReport:
         record["status"] = self.status.name
         record["sentence"] = self.status.value
         record["witness"] = None if self.witness is None else self.witness.tolist()
-        return _finite(record)
+        return json_values(record)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -164,7 +165,7 @@ class Solution:
             controls=self.controls,
             # of no use for a warm start, and no file holds NaN
             costate=self.costate if np.isfinite(self.costate).all() else None,
-            origin=_finite(origin),
+            origin=json_values(origin),
         )
         return dataclasses.replace(content, **changes)
 
@@ -196,15 +197,3 @@ def interrupted(solution: Solution) -> Solution:
 
 #: how growth and the command lines call any method: (problem, start, tolerance, report)
 Solver = Callable[[Problem, Controls, float, Report], Solution]
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
-    if isinstance(value, (float, np.floating)):
-        return float(value) if np.isfinite(value) else None
-    if isinstance(value, np.integer):
-        return int(value)
-    return value

@@ -68,11 +68,18 @@ def trained(folder: Path) -> bool:
 
 
 def solved(folder: Path) -> bool:
-    return any(folder.glob("seed_*.json"))
+    return _some(folder, "seed_*.json")
 
 
 def rows(folder: Path) -> bool:
-    return any((folder / "rows").glob("*_[0-9a-f]*.json"))
+    return _some(folder / "rows", "*_[0-9a-f]*.json")
+
+
+def _some(folder: Path, pattern: str) -> bool:
+    """Whether there is such a file with content; names that are only tried have none."""
+    with contextlib.suppress(OSError):
+        return any(path.stat().st_size for path in folder.glob(pattern))
+    return False
 
 
 def training(name: str, *more: str) -> Run:
@@ -317,9 +324,9 @@ def _kill(pid: int) -> None:
 
 
 def _stamps(folder: Path) -> dict[str, int]:
-    found = {}
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):
+    found: dict[str, int] = {}
+    with contextlib.suppress(OSError):  # a folder that is only tried vanishes again
+        for path in folder.rglob("*"):
             if not path.name.startswith("."):
                 found[str(path)] = path.stat().st_mtime_ns
     return found
