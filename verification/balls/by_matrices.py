@@ -47,8 +47,8 @@ from .proof import (
 #: the Newton step below which the centre is good enough, relative to the largest control: a few
 #: thousandths of the spacing of floats, and far below any box on which matrices of floats contract
 POLISHED = 2.0**-64
-#: half side of the first box, relative to the largest control
-PROBE = 1e-12
+#: half sides of the first box, and of the widest that is tried, relative to the largest control
+PROBE, WIDEST = 1e-12, 0.26
 
 
 def attempt(problem: Problem, u: np.ndarray, bits: int, say: Say) -> Certificate:
@@ -75,7 +75,9 @@ def _attempt(
     problem = model.problem
     centre, g, reason = _polish(model, stored, g, part(say, "Hessian"))
     if reason:
-        return undecided(reason, found)
+        rough = _float_hessian(problem, stored)
+        flat, sentence = flattest(problem, rough) if np.isfinite(rough).all() else (math.inf, "")
+        return undecided(sentence if flat < 1e-13 else reason, found)
     rounded = statement(model)
     told = part(say, "Hessian at the polished point")
     H = hessian(rounded, midrad.around(centre, np.zeros(len(centre))), told)
@@ -120,11 +122,11 @@ def _polish(
     small = POLISHED * max(1.0, float(balls.magnitude(stored).max()))
     for _ in range(40):
         if B is None or (len(sizes) > 1 and sizes[-1] > 1e-3 * sizes[-2]):
-            B = inverse(by_condensing(model.problem, unflatten(model.problem, _floats(centre))))
+            B = inverse(_float_hessian(model.problem, centre))
             if B is None:
                 return centre, g, SINGULAR_AT_START
             told(1.0)
-        step = B @ _floats(g)
+        step = B @ balls.nearest(g)
         size = float(np.abs(step).max())
         if not math.isfinite(size):
             return centre, g, "the Newton steps are not finite"
@@ -160,7 +162,8 @@ def widest_box(
     reach a kink are given up for smaller ones.
     """
     d = len(centre)
-    w, tau = np.ones(d), PROBE * max(1.0, float(balls.magnitude(centre).max()))
+    size = max(1.0, float(balls.magnitude(centre).max()))
+    w, tau = np.ones(d), PROBE * size
     best, aimed = None, False
     for _ in range(8):
         R = tau * w
@@ -170,7 +173,7 @@ def widest_box(
         # strictly inside, componentwise: |B G| + |I - B H| R < R
         if H is not None and rho < 1.0 and bool((UP * (newton + UP * (defect @ R)) < R).all()):
             best = (w, tau, rho, H)
-            if aimed and rho > 0.05:
+            if aimed and (rho > 0.05 or tau >= WIDEST * size):
                 break
         elif aimed and best is not None:
             break
@@ -182,6 +185,7 @@ def widest_box(
             wider, aimed = np.maximum(defect - thin, 0.0), True
             w = perron(wider)
             tau *= 0.3 / max(float((wider @ w / w).max()), 1e-12)
+        tau = min(tau, WIDEST * size)
     return best
 
 
@@ -241,5 +245,6 @@ def _saddle(rough: np.ndarray, H: MidRad, found: dict) -> Certificate:
     return undecided(NOT_DEFINITE, found)
 
 
-def _floats(x: np.ndarray) -> np.ndarray:
-    return balls.nearest(x)
+def _float_hessian(problem: Problem, centre: np.ndarray) -> np.ndarray:
+    """The judge's Hessian in floats: no bound."""
+    return by_condensing(problem, unflatten(problem, balls.nearest(centre)))

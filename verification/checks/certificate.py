@@ -9,6 +9,7 @@ minima.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -19,7 +20,7 @@ from ocp.problem import Problem
 
 from .. import report
 from ..balls import arithmetic as balls
-from ..balls import by_balls, by_matrices, midrad
+from ..balls import by_balls, by_matrices, costs, midrad
 from ..balls.activations import ContainsKink
 from ..balls.model import ball_model, gradient
 from ..balls.proof import Certificate, Outcome, largest_entry
@@ -28,10 +29,6 @@ from ..evaluation.subject import TrainingSubject
 from ..report import Entry, Finding, Verdict
 
 Progress = Callable[[str], None]
-
-#: decision variables and samples times layers times stages beyond which nothing is attempted
-MAX_DECISION = 1000
-MAX_STATES = 200_000
 
 
 def certify_minimum(
@@ -43,7 +40,8 @@ def certify_minimum(
 ) -> Certificate:
     """Try to prove a strict local minimiser next to the controls u, (d,) floats.
 
-    The precision is doubled from `bits` to `max_bits` while the proof fails for want of it.
+    Matrices come first, with the centre in balls of `bits` bits.  Where they decide nothing, balls
+    throughout; their precision is doubled up to `max_bits` while the proof fails for want of it.
     """
     if bits < 64:
         raise ValueError(f"bits is {bits}; wanted at least 64")
@@ -51,6 +49,7 @@ def certify_minimum(
     refusal = _too_large(problem)
     if refusal:
         return Certificate(outcome=Outcome.UNDECIDED, reason=refusal)
+    found = Certificate(outcome=Outcome.UNDECIDED, reason="this machine does not round to nearest")
     if midrad.rounds_as_proved():
         try:
             with balls.precision(bits):
@@ -59,6 +58,10 @@ def certify_minimum(
             found = _on_kink(kink, bits)
         if found.outcome is not Outcome.UNDECIDED:
             return found
+    more = costs.of_balls(problem)
+    if more.too_much:
+        beyond = f" (by float64 matrices; balls of {bits} bits throughout would take {more})"
+        return dataclasses.replace(found, reason=found.reason + beyond)
     while True:
         with balls.precision(bits):
             try:
@@ -186,11 +189,10 @@ def entries(found: Certificate, nearby: float) -> list[Entry]:
 
 
 def _too_large(problem: Problem) -> str:
-    d = problem.n_decision
-    states = problem.n_samples * problem.depth
-    if d <= MAX_DECISION and states <= MAX_STATES:
+    cost = costs.of_matrices(problem)
+    if not cost.too_much:
         return ""
     return (
-        f"{d} decision variables and {states} states;"
-        f" the dense ball Hessian is tried up to {MAX_DECISION} and {MAX_STATES}"
+        f"{problem.n_decision} decision variables and {problem.n_samples} samples in"
+        f" {problem.depth} layers: a proof would take {cost}; tried up to {costs.LIMITS}"
     )
