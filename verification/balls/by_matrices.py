@@ -220,6 +220,8 @@ def defect_of(B: np.ndarray, H: MidRad) -> np.ndarray:
 def gershgorin(H: MidRad) -> float:
     """Lower bound of min_i T_ii - sum_j |T_ij|, T = M H M', M = the float inverse of a Cholesky
     factor; -inf if there is none.  Positive: T, hence M is nonsingular and H positive definite."""
+    if not H.finite():
+        return -math.inf
     try:
         L = scipy.linalg.cholesky(H.mid, lower=True)
         M = scipy.linalg.solve_triangular(L, np.eye(len(L)), lower=True)

@@ -23,13 +23,13 @@ from .midrad import EPS, UP, MidRad
 
 #: midpoints of elementary functions; `midrad.enclose` wants 60 good ones
 BITS = 72
-#: sup |f'|, |f''|, |f'''|, |f''''|, rounded up
-_LIPSCHITZ = {
-    "tanh": (1.0, 0.7699, 2.0, 4.0859),
-    "sigmoid": (0.25, 0.096226, 0.125, 0.12769),
-    "softplus": (1.0, 0.25, 0.096226, 0.125),
-    "silu": (1.09984, 0.5, 0.30819, 0.5),
-    "gelu": (1.12891, 0.79789, 0.77878, 1.59577),
+#: above the sup of each of the first four derivatives, by 1e-5 of it or more: bisection proves it
+LIPSCHITZ = {
+    "tanh": (1.0001, 0.77, 2.0002, 4.087),
+    "sigmoid": (0.25002, 0.09624, 0.12502, 0.12772),
+    "softplus": (1.00001, 0.25002, 0.09624, 0.12502),
+    "silu": (1.09986, 0.50005, 0.30823, 0.50005),
+    "gelu": (1.12892, 0.79793, 0.77881, 1.5959),
 }
 #: the normal density and its products with v^4 are below TINY beyond it
 _FAR = 40.0
@@ -49,11 +49,11 @@ def derivatives(sigma: Activation, v: MidRad) -> tuple[MidRad, MidRad, MidRad]:
     if sigma.name in _EXACT:
         return _EXACT[sigma.name](v)
     if sigma.name != "softplus":
-        return _taylor(_SMOOTH[sigma.name](v.mid, sigma), v.rad, _LIPSCHITZ[sigma.name])
+        return _taylor(_SMOOTH[sigma.name](v.mid, sigma), v.rad, LIPSCHITZ[sigma.name])
     # softplus(k v)/k, the shift is log(2)/k
     k = sigma.sharpness
     y = v * k
-    value, first, second = _taylor(_softplus(y.mid, sigma), y.rad, _LIPSCHITZ["softplus"])
+    value, first, second = _taylor(_softplus(y.mid, sigma), y.rad, LIPSCHITZ["softplus"])
     inverse = _each(lambda t: 1 / t, np.array([k]))
     return value * inverse, first, second * k
 
