@@ -141,12 +141,12 @@ def enclose(values: np.ndarray) -> MidRad:
     """
     flat = values.ravel().tolist()
     mid = np.array([float(x) for x in flat], dtype=np.float64)
+    good = np.array([x.rel_accuracy_bits() for x in flat], dtype=np.float64)
     rad = np.abs(mid) * EPS + TINY
-    for i, x in enumerate(flat):
-        if x.rel_accuracy_bits() < 60 or not np.isfinite(mid[i]):
-            rad[i] = balls.upper(abs(x - mid[i])) if np.isfinite(mid[i]) else np.nan
-        elif x.is_exact() and x == mid[i]:
-            rad[i] = 0.0
+    for i in np.flatnonzero((good < 60) | (good > 2.0**32) | ~np.isfinite(mid)):
+        away = abs(flat[i] - mid[i])
+        # exact balls have endless good bits; most of them are floats
+        rad[i] = 0.0 if away == 0 else balls.upper(away) if np.isfinite(mid[i]) else np.nan
     return MidRad(mid.reshape(values.shape), rad.reshape(values.shape))
 
 

@@ -27,11 +27,12 @@ import numpy as np
 from ocp.controls import ends, unflatten
 from ocp.problem import Problem
 
+from . import arithmetic as balls
 from . import midrad
 from .activations import ContainsKink
 from .midrad import MidRad, matmul
 from .midrad_functions import derivatives
-from .midrad_layer import Parts, Stage, bilinear, flat, loss, sweep
+from .midrad_layer import Parts, Stage, bilinear, flat, loss, summed, sweep
 from .model import BallModel, end_slices, penalty
 
 #: bytes of one chunk of samples
@@ -61,7 +62,7 @@ def statement(model: BallModel) -> Statement:
     problem = model.problem
     rounded = lambda values: midrad.enclose(np.array(values, dtype=object))  # noqa: E731
     per_sample = [problem.beta * model.h * w / problem.n_samples for w in model.w]
-    final = model.h / model.h * problem.gamma / problem.n_samples
+    final = balls.exact(problem.gamma)[()] / problem.n_samples
     return Statement(
         problem=problem,
         a=[rounded(model.h * a) for a in model.a],
@@ -166,7 +167,7 @@ class _Chunk:
             costate, P = done.costate, done.rows[..., :n]
             here, later = slice(k * m, k * m + m), slice(k * m + m, N * m + t)
             _add(H, here, here, done.own)
-            block = matmul(flat(done.Phi[..., n:]).T, flat(T[..., later]))
+            block = summed(done.Phi[..., n:], T[..., later], sparse=q.W is None and S == 1)
             new = matmul(done.Phi[..., :n].T, T[..., later])
             if done.seen is not None and done.end is not None:
                 end = slice(new.shape[-1] - t, new.shape[-1])

@@ -91,13 +91,13 @@ def sweep(
     jacobians, Phi = _jacobians(A, W, stages, a, w, m)
     Y = matmul(P, Phi)
     rows = matmul(Phi[..., :n].T, Y)
-    own = matmul(flat(Phi[..., n:]).T, flat(Y[..., n:]))
+    own = summed(Phi[..., n:], Y[..., n:], sparse=W is None and len(stages) == 1)
     seen, end = None, None
     for s, (stage, kappa, (J, D, dsigma)) in enumerate(zip(stages, kappas, jacobians, strict=True)):
         eta = kappa if W is None else matmul(kappa, W)
         bent = (eta * stage.sigma[2])[..., None] * D
         rows += matmul(D[..., :n].T, bent)
-        own += matmul(flat(D[..., n:]).T, flat(bent[..., n:]))
+        own += summed(D[..., n:], bent[..., n:], sparse=W is None and J is None)
         zeta = eta * stage.sigma[1]
         if J is None:
             _add_transposed_unit(rows, zeta, n, n)
@@ -178,6 +178,22 @@ def _jacobians(
             J = _plus_identity(a[s + 1] * dK)
     assert Phi is not None
     return found, _plus_identity(Phi)
+
+
+def summed(U: MidRad, V: MidRad, sparse: bool) -> MidRad:
+    """Return sum_i U_i' V_i.
+
+    sparse : in row j of U_i only the columns of (A, b) that make the pre-activation j, those of
+        A_j and b_j, are not zero: the Jacobian of A x + b itself
+    """
+    if not sparse:
+        return matmul(flat(U).T, flat(V))
+    n, m = U.shape[1:]
+    out = midrad.zeros(m, V.shape[-1])
+    for j in range(n):
+        own = np.append(np.arange(j * n, j * n + n), n * n + j)
+        out[own] = matmul(U[:, j, own].T, V[:, j])
+    return out
 
 
 def flat(x: MidRad) -> MidRad:
