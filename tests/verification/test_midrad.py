@@ -216,3 +216,22 @@ def test_balls_enter_outwards():
 
 def test_this_machine_rounds_as_the_bounds_want_it():
     assert midrad.rounds_as_proved()
+
+
+def test_a_known_range_cuts_wide_boxes_and_loses_no_point():
+    rng = np.random.default_rng(7)
+    x = random(rng, "one", (4000,), False)
+    x.rad[:50], x.rad[50:100] = np.inf, np.nan
+    found = midrad.within(x, -0.3, 0.7)
+    for step in (-1, 1, 0.3):
+        finite = np.isfinite(x.rad)
+        exact = fractions(x.mid[finite]) + Fraction(step) * fractions(x.rad[finite])
+        inside = np.array([Fraction(-0.3) <= v <= Fraction(0.7) for v in exact])
+        assert inside.sum() > 500
+        assert outside(exact[inside], found[finite][inside]) == 0
+    assert np.allclose(found.mid[:50], 0.2) and np.allclose(found.rad[:50], 0.5)
+    assert np.isnan(found.rad[50:100]).all()
+    reaching = (x.rad > 1.0) & (np.abs(x.mid) < 0.3)
+    assert reaching.any() and (found.rad[reaching] < 0.51).all()
+    thin = MidRad(np.array([0.6999]), np.array([1e-3]))
+    assert midrad.within(thin, -0.3, 0.7) is thin

@@ -29,6 +29,8 @@ from . import arithmetic as balls
 EPS = 2.0**-52
 #: above 2^4 underflow errors of 2^-1074 each
 TINY = 2.0**-1070
+#: radius from which a known range is worth using
+WIDE = 1e-3
 #: repairs up to 15 roundings of a non-negative sum
 UP = 1.0 + 16 * EPS
 
@@ -185,6 +187,22 @@ def concatenate(parts: list[MidRad], axis: int) -> MidRad:
 def where(condition: np.ndarray, yes: MidRad, no: MidRad) -> MidRad:
     """Return `yes` where the condition holds, else `no`, entry by entry."""
     return MidRad(np.where(condition, yes.mid, no.mid), np.where(condition, yes.rad, no.rad))
+
+
+def within(x: MidRad, low: float, high: float) -> MidRad:
+    """Return what of x lies in [low, high], where the exact values are known to lie.
+
+    Thin boxes stay as they are: |fl(a - b) - (a - b)| <= EPS |fl| would only widen them.
+    """
+    if not (x.rad > WIDE).any():
+        return x
+    below, above = x.mid - x.rad, x.mid + x.rad
+    below = np.maximum(below - EPS * np.abs(below), low)
+    above = np.minimum(above + EPS * np.abs(above), high)
+    mid = 0.5 * (below + above)
+    rad = np.maximum(above - mid, mid - below) * UP + TINY
+    cut = (x.rad > WIDE) & (rad < x.rad)
+    return MidRad(np.where(cut, mid, x.mid), np.where(cut, rad, x.rad))
 
 
 def reciprocal(x: MidRad) -> MidRad:

@@ -49,23 +49,31 @@ def derivatives(sigma: Activation, v: MidRad) -> tuple[MidRad, MidRad, MidRad]:
     if sigma.name in _EXACT:
         return _EXACT[sigma.name](v)
     if sigma.name != "softplus":
-        return _taylor(_SMOOTH[sigma.name](v.mid, sigma), v.rad, LIPSCHITZ[sigma.name])
+        return _taylor(_SMOOTH[sigma.name](v.mid, sigma), v.rad, sigma)
     # softplus(k v)/k, the shift is log(2)/k
     k = sigma.sharpness
     y = v * k
-    value, first, second = _taylor(_softplus(y.mid, sigma), y.rad, LIPSCHITZ["softplus"])
+    value, first, second = _taylor(_softplus(y.mid, sigma), y.rad, sigma)
     inverse = _each(lambda t: 1 / t, np.array([k]))
     return value * inverse, first, second * k
 
 
-def _taylor(at: list[MidRad], r: np.ndarray, sup: tuple[float, ...]) -> tuple:
-    """Widen f, f', f'' at the midpoints, `at` holds f''' too, to the radius r."""
+def _taylor(at: list[MidRad], r: np.ndarray, sigma: Activation) -> tuple:
+    """Widen f, f', f'' at the midpoints, `at` holds the third one too, to the radius r; wide
+    boxes are cut to the range |f^(k)| <= L_k."""
+    sup = LIPSCHITZ[sigma.name]
     half_square = 0.5 * r * r * UP + midrad.TINY
     wide = []
-    for f, slope, first, second in zip(at[:3], at[1:], sup[:3], sup[1:], strict=True):
-        local = slope.magnitude() * r + second * half_square
-        wide.append(MidRad(f.mid, (f.rad + np.minimum(first * r, local) + midrad.TINY) * UP))
-    return tuple(wide)
+    for f, slope, L, more in zip(at[:3], at[1:], sup[:3], sup[1:], strict=True):
+        local = slope.magnitude() * r + more * half_square
+        wide.append(MidRad(f.mid, (f.rad + np.minimum(L * r, local) + midrad.TINY) * UP))
+    value, first, second = wide
+    rising = sigma.name in ("tanh", "sigmoid", "softplus")
+    return (
+        midrad.within(value, -1.0, 1.0) if sigma.bounded else value,
+        midrad.within(first, 0.0 if rising else -sup[0], sup[0]),
+        midrad.within(second, -sup[1], sup[1]),
+    )
 
 
 def _each(function: Callable, x: np.ndarray) -> MidRad:
@@ -209,9 +217,9 @@ def softmax(z: MidRad) -> tuple[MidRad, MidRad]:
     spread *= growth * size * (1.0 + (n_c + 16) * EPS)
     moved = np.where(spread <= 1.0, spread, 1.0) + n_c * midrad.TINY
     moved = np.where(np.isfinite(z.mid), moved, np.nan)
-    p = MidRad(p.mid, (p.rad + moved) * UP)
-    Q = -(p[..., :, None] * p[..., None, :])
+    p = midrad.within(MidRad(p.mid, (p.rad + moved) * UP), 0.0, 1.0)
+    Q = midrad.within(-(p[..., :, None] * p[..., None, :]), -0.25, 0.0)
     diagonal = np.arange(n_c)
     Q[..., diagonal, diagonal] = midrad.zeros(*p.shape)
-    Q[..., diagonal, diagonal] = -Q.sum(axis=-1)
+    Q[..., diagonal, diagonal] = midrad.within(-Q.sum(axis=-1), 0.0, 0.25)
     return p, Q
