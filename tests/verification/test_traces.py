@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import safetensors.numpy
-import safetensors.numpy
 from small_minima import solved
 
 from ocp import container, files, trace
