@@ -144,6 +144,43 @@ def test_what_overflows_is_not_finite(scheme):
             assert not boxes.enclosure(problem, np.full(20, size), np.zeros(20)).finite()
 
 
+TRAPS = {
+    "saturated": {"controls": 60.0},
+    "saturated beyond exp": {"controls": 1e4},
+    "tiny inputs": {"inputs": 1e-160},
+    "subnormal inputs": {"inputs": 5e-310},
+    "tiny controls": {"controls": 1e-200},
+    "huge inputs": {"inputs": 1e100},
+    "huge logits": {"readout": 1e6},
+    "products that underflow": {"inputs": 1e-170, "controls": 1e-170, "readout": 1e-170},
+    "huge times tiny": {"inputs": 1e120, "controls": 1e-120},
+}
+
+
+@pytest.mark.parametrize("activation", ["tanh", "gelu", "silu", "softplus", "identity"])
+@pytest.mark.parametrize("trap", TRAPS)
+def test_extreme_numbers_stay_inside(trap, activation):
+    rng, by = np.random.default_rng(12), TRAPS[trap]
+    for scheme, block in (("euler", "single"), ("rk4", "double")):
+        problem = boxes.problem_of(rng, activation, scheme, block, boxes.ENDS[1], beta=1)
+        problem = problem.with_(inputs=by.get("inputs", 1.0) * problem.inputs)
+        u, half = boxes.box_of(rng, problem, 1e-9)
+        layers = problem.depth * problem.layer_size
+        u[:layers] *= by.get("controls", 1.0)
+        u[-9:] *= by.get("readout", 1.0)
+        half = half * np.abs(u)
+        with np.errstate(all="ignore"):
+            thin_box, wide = (boxes.enclosure(problem, u, r) for r in (0.0 * half, half))
+        centre, own = by_balls(problem, u, 0.0)
+        for found in (thin_box, wide):
+            sure = np.isfinite(found.rad) & np.isfinite(found.mid)
+            away = np.abs(centre - found.mid)[sure]
+            assert (away <= (found.rad + own)[sure] * (1 + 1e-15)).all()
+        # nor is all of it given up, where numbers stay in range
+        if "huge" not in trap and activation != "identity":
+            assert thin_box.finite()
+
+
 # --- without one radius, a Hessian is found outside ---------------------------------------------
 
 #: (where it is used, its name, which of its results)

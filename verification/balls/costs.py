@@ -63,4 +63,4 @@ def _gradient(problem: Problem) -> float:
     """Seconds of a gradient in balls of 128 bits."""
     n, n_c = problem.width, problem.n_classes
     points = problem.n_samples * problem.depth * len(SCHEMES[problem.scheme][0])
-    return points * (5e-6 + 4e-6 * n + 1e-7 * n * n + 1.3e-6 * n_c * n_c)
+    return points * (5e-6 + 4e-6 * n + 1e-7 * n * n + 4.5e-6 * n_c)
