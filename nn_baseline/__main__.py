@@ -118,15 +118,18 @@ def parser() -> argparse.ArgumentParser:
     )
 
     c = commands.add_parser("export", help="write the stage trace of a training file")
-    _file(c)
+    _file(c, numbers=False)
     c.add_argument("--output", type=outputs.path, required=True, help="the trace, *.safetensors")
     return p
 
 
-def _file(c: argparse.ArgumentParser) -> None:
+def _file(c: argparse.ArgumentParser, *, numbers: bool = True) -> None:
     c.add_argument("file", help="a training file")
     c.add_argument("--data", help="the file with its inputs, where it keeps them by reference")
-    c.add_argument("--json", type=outputs.path, help="write the numbers here as well; -: stdout")
+    if numbers:
+        c.add_argument(
+            "--json", type=outputs.path, help="write the numbers here as well; -: stdout"
+        )
 
 
 def main(arguments: list[str] | None = None) -> int:

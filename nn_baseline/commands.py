@@ -234,9 +234,10 @@ def _check_crop(args: argparse.Namespace) -> None:
     if not 0 <= args.threshold < 1:
         raise ValueError(f"--threshold is {args.threshold}; wanted at least 0 and below 1")
     for name in ("fine_tune", "fresh"):
-        if (getattr(args, name) or 0) < 0:
-            flag = "--" + name.replace("_", "-")
-            raise ValueError(f"{flag} is {getattr(args, name)}; wanted at least 0 epochs")
+        flag, value = "--" + name.replace("_", "-"), getattr(args, name) or 0
+        if value < 0:
+            raise ValueError(f"{flag} is {value}; wanted at least 0 epochs")
+        integer(flag, value, 0)
     if args.lr is not None:
         Options(lr=args.lr)
         if not args.fine_tune and args.fresh == 0:
@@ -347,7 +348,7 @@ def _write_json(path: Path | None, content: object) -> None:
 
 def _check_files(args: argparse.Namespace, *written: str) -> None:
     """Refuse, before any work, outputs that would replace an input or cannot be written."""
-    outputs = {f"--{name}": getattr(args, name) for name in (*written, "json")}
+    outputs = {f"--{name}": getattr(args, name, None) for name in (*written, "json")}
     check_outputs(outputs, inputs_of(args.file, args.data))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from dataclasses import dataclass
 
@@ -182,7 +183,8 @@ def refuse_text(table: Table, inputs: list[int]) -> None:
         column = table.columns[j]
         if column.dtype != object:
             continue
-        found = [(row, c) for row, c in enumerate(column) if c is not None and not number(c)]
+        wrong = ((row, c) for row, c in enumerate(column) if c is not None and not number(c))
+        found = list(itertools.islice(wrong, 1000))
         if not found or _truth_values(column):
             continue
         # where commas are decimal, what is a number with one is not what is wrong

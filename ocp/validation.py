@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+#: what an int64 holds; beyond it arithmetic with floats may fail
+MOST = 2**63 - 1
 _INTEGERS = (int, np.integer)
 _REALS = (int, float, np.integer, np.floating)
 
@@ -15,6 +17,8 @@ def integer(name: str, value: object, least: int) -> int:
     """Return the whole number, or raise ValueError unless it is one and not below `least`."""
     if isinstance(value, bool) or not isinstance(value, _INTEGERS) or value < least:
         raise ValueError(f"{name} is {value!r}; wanted an integer of at least {least}")
+    if value > MOST:
+        raise ValueError(f"{name} is above 2^63 - 1; wanted an integer of at least {least}")
     return int(value)
 
 

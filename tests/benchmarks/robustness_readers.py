@@ -453,7 +453,7 @@ def campaign(kind: str, count: int, seed: int, keep: Path | None = None) -> dict
     outcomes: Counter[str] = Counter()
     faults: list[str] = []
     longest = 0.0
-    signal.signal(signal.SIGALRM, _alarm)
+    before = signal.signal(signal.SIGALRM, _alarm)
     with tempfile.TemporaryDirectory() as place, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         kinds = Kinds(rng, Path(place), count, seed)
@@ -470,7 +470,7 @@ def campaign(kind: str, count: int, seed: int, keep: Path | None = None) -> dict
                 outcome = "read"
             except UNUSABLE_INPUT as error:
                 outcome = "refused"
-                if not str(error).strip() or isinstance(error, (MemoryError, RecursionError)):
+                if not str(error).strip() or isinstance(error, RecursionError):
                     faults.append(f"{kind} {seed} {i}: in words: {error!r}"[:300])
             except Hang:
                 outcome = "hang"
@@ -485,6 +485,7 @@ def campaign(kind: str, count: int, seed: int, keep: Path | None = None) -> dict
             if keep is not None and outcome in ("hang", "traceback") and path.is_file():
                 keep.mkdir(exist_ok=True)
                 (keep / f"{kind}-{seed}-{i}{path.suffix}").write_bytes(path.read_bytes())
+    signal.signal(signal.SIGALRM, before)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"kind": kind, "outcomes": dict(outcomes), "faults": faults, "longest": longest,
             "peak": peak}  # fmt: skip

@@ -1,5 +1,6 @@
 """The command line: tables, exit codes, one clear sentence on bad input."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -229,7 +230,7 @@ def test_a_command_never_replaces_its_input(tmp_path, capsys):
     for arguments in (
         ["eval", name, "--json", again],
         ["export", name, "--output", again],
-        ["export", name, "--output", fresh, "--json", name],
+        ["export", name, "--output", name],
         ["crop", name, "--output", again],
         ["crop", name, "--json", name],
         ["crop", name, "--output", fresh, "--json", fresh],
@@ -239,6 +240,13 @@ def test_a_command_never_replaces_its_input(tmp_path, capsys):
         err = capsys.readouterr().err
         assert "wanted another f" in err and len(err.strip().splitlines()) == 1
     assert file.read_bytes() == before and not (tmp_path / "new").exists()
+
+
+def test_an_option_that_export_would_ignore_is_none_of_its_options(tmp_path, capsys):
+    told = ["export", "f", "--output", str(tmp_path / "t"), "--json", str(tmp_path / "j")]
+    with contextlib.suppress(SystemExit):
+        assert main(told) == 2
+    assert "--json" in capsys.readouterr().err
 
 
 def test_what_cannot_be_written_is_found_before_the_work(tmp_path, capsys):
@@ -254,6 +262,7 @@ def test_what_cannot_be_written_is_found_before_the_work(tmp_path, capsys):
         (["export", name, "--output", ""], "wanted the name of a file"),
         (["crop", name, "--threshold", "nan"], "wanted at least 0 and below 1"),
         (["crop", name, "--fresh", "-1"], "wanted at least 0 epochs"),
+        (["crop", name, "--fresh", "9" * 400], "--fresh is above 2^63 - 1"),
         (["crop", name, "--lr", "0"], "lr is 0"),
         (["train", unreadable, "--output", name], "is a file; wanted a folder"),
         (["train", unreadable, "--output", ""], "--output is ''; wanted a folder"),

@@ -22,6 +22,7 @@ from ocp.versions import versions
         (lambda n, v: validation.integer(n, v, 2), None, "x is None; wanted an integer"),
         (validation.number, "1", "x is '1'; wanted a number"),
         (validation.number, False, "x is False; wanted a number"),
+        (lambda n, v: validation.integer(n, v, 1), 10**400, "x is above 2^63 - 1; wanted"),
         (validation.number, math.nan, "x is nan; wanted a finite number"),
         (validation.number, 10**400, "x is inf; wanted a finite number"),
         (validation.positive, 0, "x is 0.0; wanted a number above 0"),

@@ -101,7 +101,7 @@ def test_what_is_no_trace_is_left_to_the_other_reader(tmp_path):
 def test_a_trace_without_a_statement_is_refused(tmp_path):
     arrays = {"logits": np.ones((2, 2, 2)), "control_norm": np.ones(1), "labels": np.arange(2)}
     safetensors.numpy.save_file(arrays, tmp_path / "t.safetensors", {"origin": "{}"})
-    with pytest.raises(ValueError, match=r't.safetensors: the metadata lack the key "problem"'):
+    with pytest.raises(ValueError, match=r't\.safetensors: the metadata lack the key "problem"'):
         trace.load(tmp_path / "t.safetensors")
 
 
