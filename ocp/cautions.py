@@ -72,8 +72,8 @@ def by_class(problem: Problem, right: np.ndarray) -> str:
     order = np.arange(problem.n_classes)
     if problem.n_classes > _SHOWN:
         order = np.argsort(right - totals, kind="stable")[:_SHOWN]
-    parts = [f"{problem.classes[c]} {int(right[c])} of {totals[c]}" for c in order]
-    return f"by class: {', '.join(parts)}" + ", ..." * (problem.n_classes > _SHOWN)
+    parts = [f"{problem.classes[c]}: {int(right[c])} of {totals[c]}" for c in order]
+    return f"by class {', '.join(parts)}" + ", ..." * (problem.n_classes > _SHOWN)
 
 
 def _ranges(lifted: np.ndarray) -> list[str]:

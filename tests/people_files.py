@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import io
 import lzma
 import struct
 import zipfile
@@ -70,7 +71,11 @@ def idx(array: np.ndarray) -> bytes:
 
 
 def folder(
-    names: tuple[str, str, str, str], first: int = 0, packed: bool = False, nest: str = ""
+    names: tuple[str, ...],
+    first: int = 0,
+    packed: bool = False,
+    nest: str = "",
+    damaged: bool = False,
 ) -> Callable[[Path], object]:
     """Four IDX files; labels count from `first`; in folders of their own name where nested."""
 
@@ -81,10 +86,10 @@ def folder(
             array = rng.integers(0, 256, (n, 2, 2)) if i % 2 == 0 else np.arange(n) % 3 + first
             place = path / nest.format(name) if nest else path
             place.mkdir(parents=True, exist_ok=True)
-            content = idx(array)
-            (place / (name + ".gz" * packed)).write_bytes(
-                gzip.compress(content) if packed else content
-            )
+            content = gzip.compress(idx(array)) if packed else idx(array)
+            if damaged:
+                content = content[:12] + b"\xff" * 6 + content[18:]
+            (place / (name + ".gz" * packed)).write_bytes(content)
 
     return write
 
@@ -102,6 +107,36 @@ def _with(line: int, cells: str) -> Callable[[Path], object]:
     lines = rows(*points())
     lines.insert(line - 1, cells)
     return text(*lines)
+
+
+def broken(change: Callable[[bytearray], None], **members: bytes) -> Callable[[Path], object]:
+    """An NPZ archive with one thing wrong."""
+
+    def write(path: Path) -> None:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, array in (("inputs", X), ("labels", Y)):
+                buffer = io.BytesIO()
+                np.save(buffer, array)
+                archive.writestr(f"{name}.npy", members.get(name, buffer.getvalue()))
+        content = bytearray(path.read_bytes())
+        change(content)
+        path.write_bytes(content)
+
+    return write
+
+
+def _other_method(content: bytearray) -> None:
+    """Say that the members are compressed by a method that nobody has, 99."""
+    for magic, at in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        start = content.find(magic)
+        while start >= 0:
+            content[start + at : start + at + 2] = b"\x63\0"
+            start = content.find(magic, start + 4)
+
+
+def _damage(content: bytearray) -> None:
+    start = content.find(b".npy") + 4
+    content[start : start + 6] = b"\xff" * 6
 
 
 def _measured() -> list[str]:
@@ -260,7 +295,15 @@ CASES = [
          refused=("single array of shape (24, 2), without labels", "numpy.savez")),
     Case(file="test_bytes.npz", refused=("test inputs are uint8 beside inputs of float64",),
          write=npz(inputs=X, labels=Y, test_inputs=np.zeros((2, 2), np.uint8), test_labels=Y[:2])),
+    Case(file="deflate.npz", write=broken(_damage), refused=("is no plain NumPy file",)),
+    Case(file="m99.npz", write=broken(_other_method), refused=("is no plain NumPy file",)),
+    Case(file="no_array.npz", write=broken(lambda c: None, inputs=b"text"),
+         refused=("inputs is no plain NumPy file",)),
+    Case(file="header_cut.npz", refused=("inputs is no plain NumPy file",),
+         write=broken(lambda c: None, inputs=b"\x93NUMPY\x01\0\x76\0{'descr': '<f8', 'fort")),
     Case(file="labels0d.npz", write=npz(inputs=X, labels=np.array(1)), refused=("shape ()",)),
+    Case(file="damaged", write=folder(MNIST, packed=True, damaged=True),
+         refused=("train-images-idx3-ubyte.gz is a broken gzip file",)),
     Case(file="mnist", write=folder(MNIST), says=IMAGES),
     Case(file="gz", write=folder(MNIST, packed=True), says=IMAGES),
     Case(file="dots", write=folder(DOTS), says=IMAGES),

@@ -212,3 +212,25 @@ def test_one_minus_p_d_is_exact_and_not_its_rounding():
         q = ball_model.ball_model(problem).targets[0]
         total = q[0] + q[1] + q[2] - 1
     assert total.contains(0) and balls.upper(abs(total)) < 1e-55
+
+
+@pytest.mark.parametrize("radius", [0.0, 1e-25, 1e-6])
+def test_softmax_contains_sixty_digits_however_it_is_summed(radius):
+    # thin logits are taken relative to the largest, wide ones by their differences
+    rng = np.random.default_rng(6)
+    problem = some_problem(rng, n_classes=4, readout_weight=None, readout_bias=None, width=4,
+                           lift_bias=None)  # fmt: skip
+    z = np.array([[1.0, -2.0, 0.5, 30.0], [300.0, 299.0, -1e5, 1e-8], [7.0, 7.0, 7.0, 7.0]])
+    with balls.precision(128), mpmath.workdps(60):
+        model, C, c = ball_model.ball_model(problem), np.eye(4), np.zeros(4)
+        box = balls.ball(balls.exact(z), radius)
+        p = ball_model.softmax(model, balls.exact(C), balls.exact(c), box)
+        for i, row in enumerate(z):
+            for sign in (-1, 0, 1):
+                at = [mpmath.mpf(v) for v in row]
+                at[0] += sign * mpmath.mpf(radius)
+                e = [mpmath.exp(v - max(at)) for v in at]
+                for j, value in enumerate(e):
+                    assert _inside(p[i, j], value / mpmath.fsum(e), 1e-50)
+        wide = balls.magnitude(p - balls.mid(p)).max()
+        assert wide < max(4 * radius, 1e-35)

@@ -19,6 +19,7 @@ from ocp.evaluation.assembly import assembled_hessian
 from ocp.problem import Problem
 from verification import Verdict, verify_content
 from verification.balls import arithmetic as balls
+from verification.balls import costs
 from verification.balls import model as ball_model
 from verification.checks.certificate import Outcome, certify_minimum, gradient_bounds
 
@@ -271,22 +272,39 @@ def test_more_digits_do_not_help_a_null_direction_a_kink_or_an_overflow():
         assert lines(content, tolerance=1e300)[0].verdict is Verdict.INCONCLUSIVE
 
 
-@pytest.mark.parametrize(("depth", "extra", "tried"), [(500, 0, True), (500, 1, False)])
-def test_what_is_too_large_is_not_tried(depth, extra, tried):
-    # 1000 decision variables, 200000 states: all on kinks, so that nothing is computed
-    samples = 400 + extra
-    labels = np.arange(samples) % 2
-    content = bowl(
-        depth=depth, inputs=np.zeros((samples, 1)), labels=labels, activation="relu", r=1.0
-    )
+def test_what_is_too_large_is_not_tried():
+    # 12000 decision variables: matrices of 15 GB
+    content = bowl(depth=6000)
     (line,) = lines(content)
-    assert line.verdict is (Verdict.INCONCLUSIVE if tried else Verdict.NOT_CHECKED)
-    assert certified(content).outcome is Outcome.UNDECIDED
-    assert certified(content).bits == (128 if tried else 0)
-    # 3 * 333 + 2 = 1001
-    many = bowl(depth=333, block="double", trained=("layers", "lift"), lift=0.0)
-    assert many.problem.n_decision == 1001
-    assert lines(many)[0].verdict is Verdict.NOT_CHECKED
+    assert line.verdict is Verdict.NOT_CHECKED
+    found = certified(content)
+    assert (found.outcome, found.bits) == (Outcome.UNDECIDED, 0)
+    assert found.reason == line.message and "12000" in line.message
+
+
+@pytest.mark.parametrize("limit", ["MAX_SECONDS", "MAX_BYTES"])
+def test_either_limit_refuses_and_balls_have_their_own(limit, monkeypatch):
+    # flat in one direction: left undecided by matrices, and by balls
+    flat = valley(2.0, 0.0, width=2, activation="identity", r=0.0)
+    assert "float64" not in certified(flat).reason
+    least = "seconds" if limit == "MAX_SECONDS" else "bytes"
+    by_matrices, by_balls = (
+        getattr(estimate(flat.problem), least) for estimate in (costs.of_matrices, costs.of_balls)
+    )
+    assert by_matrices < by_balls
+    monkeypatch.setattr(costs, limit, math.nextafter(by_balls, 0.0))
+    found = certified(flat)
+    assert (found.outcome, found.bits) == (Outcome.UNDECIDED, 128)
+    assert "float64" in found.reason and "null direction" in found.reason
+    monkeypatch.setattr(costs, limit, math.nextafter(by_matrices, 0.0))
+    assert certified(flat).bits == 0
+
+
+def test_more_than_a_thousand_variables_are_certified():
+    content = bowl(depth=501, r=0.75)
+    found = certified(content)
+    assert (found.outcome, found.bits) == (Outcome.MINIMUM, 128)
+    assert found.min_curvature == pytest.approx(0.5 * 0.75, rel=1e-9)
 
 
 def test_only_what_may_be_stationary_is_tried():

@@ -160,7 +160,7 @@ def _loss_hessian(
     n_c = model.problem.n_classes
     weight = balls.exact(weight)[()] if isinstance(weight, float) else weight
     weight = weight / model.problem.n_samples
-    p, _ = softmax(model, C, c, X)
+    p = softmax(model, C, c, X)
     # p_j (1 - p_j) = sum_l p_j p_l keeps the row sums of the enclosure near zero
     product = -(p[:, :, None] * p[:, None, :])
     off = ~np.eye(n_c, dtype=bool)

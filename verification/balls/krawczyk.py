@@ -77,7 +77,7 @@ def widest_box(
     defect = np.full((d, d), np.inf) if H is None else defect_of(B, H)
     if not np.isfinite(defect).all():
         return None
-    w = _perron(defect)
+    w = perron(defect)
     tau = 0.3 * probe / max(float((defect @ w / w).max()), 1e-12)
     best = None
     for _ in range(8):
@@ -169,7 +169,7 @@ def approximate_inverse(H: np.ndarray) -> np.ndarray | None:
     return balls.mid(B.reshape(d, d))
 
 
-def _perron(defect: np.ndarray) -> np.ndarray:
+def perron(defect: np.ndarray) -> np.ndarray:
     """Weights w near the Perron vector of the defect, largest 1, least 1/100."""
     w = np.ones(len(defect))
     for _ in range(30):
