@@ -138,6 +138,12 @@ def test_gershgorin_never_accepts_a_box_with_an_indefinite_matrix():
         assert by_matrices.gershgorin(boxed(M, np.abs(values).min())) <= 0
     assert by_matrices.gershgorin(boxed(np.eye(3), 0.6)) < 0
     assert by_matrices.gershgorin(boxed(np.full((2, 2), np.nan), 0.0)) == -math.inf
+    # a factor that overflows: LAPACK returns nan and no error
+    flat = 5e-224 * np.eye(6)
+    flat[0, 2] = flat[2, 0] = 7e198
+    flat[3, 5] = flat[5, 3] = 7e98
+    with np.errstate(all="ignore"):
+        assert by_matrices.gershgorin(boxed(flat, 0.0)) == -math.inf
 
 
 def test_the_defect_bounds_every_matrix_of_the_box():

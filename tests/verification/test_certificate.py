@@ -272,6 +272,23 @@ def test_more_digits_do_not_help_a_null_direction_a_kink_or_an_overflow():
         assert lines(content, tolerance=1e300)[0].verdict is Verdict.INCONCLUSIVE
 
 
+@pytest.mark.parametrize("scheme", ["euler", "heun", "rk4"])
+def test_a_hessian_whose_factor_overflows_proves_nothing(scheme):
+    keys = {"inputs": np.array([[0.4], [-0.4]]), "labels": np.array([0, 1]), "n_classes": 2}
+    keys |= {"depth": 2, "width": 1, "activation": "identity", "block": "double"}
+    keys |= {"readout_weight": np.array([[-0.9], [-0.5]]), "scheme": scheme}
+    problem = Problem(**keys, h=1e100, r=5e-324)
+    found = certify_minimum(problem, np.zeros(problem.n_decision), max_bits=128)
+    assert found.outcome is Outcome.UNDECIDED and found.reason
+
+
+def test_a_curvature_below_all_floats_is_not_said_to_be_positive():
+    content = bowl(A=0.0, b=0.0, r=1e-310)
+    found = certified(content)
+    assert (found.outcome, found.min_curvature) == (Outcome.UNDECIDED, 0.0)
+    assert "below all floats" in found.reason
+
+
 def test_what_is_too_large_is_not_tried():
     # 12000 decision variables: matrices of 15 GB
     content = bowl(depth=6000)

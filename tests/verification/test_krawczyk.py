@@ -43,6 +43,11 @@ def test_gershgorin_bounds_and_never_accepts_an_indefinite_matrix():
     assert krawczyk.gershgorin(balls.exact(-np.eye(3)), np.eye(3)) < 0
     wide = balls.ball(balls.exact(np.eye(3)), 0.6)
     assert krawczyk.gershgorin(wide, np.eye(3)) < 0
+    # a factor that overflows: LAPACK returns nan and no error
+    flat = 5e-224 * np.eye(6)
+    flat[0, 2] = flat[2, 0] = 7e198
+    flat[3, 5] = flat[5, 3] = 7e98
+    assert krawczyk.gershgorin(balls.exact(flat), flat) == -math.inf
 
 
 def test_the_defect_bounds_the_norm_of_i_minus_bh():

@@ -30,6 +30,7 @@ from .proof import (
     NO_BOX,
     NOT_DEFINITE,
     SINGULAR,
+    TOO_FLAT,
     UNBOUNDED,
     Certificate,
     Outcome,
@@ -59,6 +60,8 @@ def attempt(problem: Problem, u: np.ndarray, bits: int, say: Say) -> tuple[Certi
     if B is None:
         return undecided(SINGULAR, found), False
     rough = balls.nearest(H)
+    if not np.isfinite(rough).all():
+        return undecided(UNBOUNDED, found), False
     found["dominance"] = gershgorin(H, rough)
     newton = balls.magnitude(balls.matmul(B, g[:, None])[:, 0])
     defect = defect_of(B, H)
@@ -81,6 +84,8 @@ def attempt(problem: Problem, u: np.ndarray, bits: int, say: Say) -> tuple[Certi
     found["objective_lower"], found["objective_upper"] = balls.lower(J), balls.upper(J)
     found["objective_digits"] = J.str(25)
     found["min_curvature"] = curvature_bound(balls.magnitude(B), rho, w)
+    if not found["min_curvature"] > 0:
+        return undecided(TOO_FLAT, found), False
     return Certificate(outcome=Outcome.MINIMUM, **found), False
 
 

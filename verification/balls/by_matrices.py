@@ -33,6 +33,7 @@ from .proof import (
     NOT_DEFINITE,
     SINGULAR,
     SINGULAR_AT_START,
+    TOO_FLAT,
     UNBOUNDED,
     Certificate,
     Outcome,
@@ -108,6 +109,8 @@ def _attempt(
     found["objective_lower"], found["objective_upper"] = balls.lower(J), balls.upper(J)
     found["objective_digits"] = J.str(25)
     found["min_curvature"] = curvature_bound(np.abs(B), rho, w)
+    if not found["min_curvature"] > 0:
+        return undecided(TOO_FLAT, found)
     return Certificate(outcome=Outcome.MINIMUM, **found)
 
 
@@ -223,8 +226,9 @@ def gershgorin(H: MidRad) -> float:
     if not H.finite():
         return -math.inf
     try:
+        # the factor of finite numbers may overflow: seen in the product
         L = scipy.linalg.cholesky(H.mid, lower=True)
-        M = scipy.linalg.solve_triangular(L, np.eye(len(L)), lower=True)
+        M = scipy.linalg.solve_triangular(L, np.eye(len(L)), lower=True, check_finite=False)
     except scipy.linalg.LinAlgError:
         return -math.inf
     T = matmul(matmul(M, H), np.ascontiguousarray(M.T))

@@ -128,8 +128,9 @@ def gershgorin(H: np.ndarray, rough: np.ndarray) -> float:
     """Lower bound of min_i T_ii - sum_j |T_ij|, T = M H M', M = the float inverse of a Cholesky
     factor; -inf if there is none.  Positive: T, hence M is nonsingular and H positive definite."""
     try:
-        L = scipy.linalg.cholesky(0.5 * (rough + rough.T), lower=True)
-        inverse = scipy.linalg.solve_triangular(L, np.eye(len(L)), lower=True)
+        # halves first, and unchecked: what overflows is seen in the inverse
+        L = scipy.linalg.cholesky(0.5 * rough + 0.5 * rough.T, lower=True, check_finite=False)
+        inverse = scipy.linalg.solve_triangular(L, np.eye(len(L)), lower=True, check_finite=False)
     except scipy.linalg.LinAlgError:
         return -math.inf
     if not np.isfinite(inverse).all():

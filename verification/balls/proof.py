@@ -78,6 +78,7 @@ UNBOUNDED = "the ball of the gradient or of the Hessian is unbounded"
 SINGULAR_AT_START = "the Hessian at the stored controls is singular"
 SINGULAR = "the Hessian is singular"
 NO_BOX = "no box was found on which I - B H contracts"
+TOO_FLAT = "a strict local minimiser is proved, but its least curvature is below all floats"
 NOT_DEFINITE = "a unique stationary point is proved, but not that its Hessian is positive definite"
 
 
