@@ -282,6 +282,13 @@ def test_a_hessian_whose_factor_overflows_proves_nothing(scheme):
     assert found.outcome is Outcome.UNDECIDED and found.reason
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_hessian_of_zeros_is_a_null_direction():
+    found = certified(bowl(r=0.0))
+    assert found.outcome is Outcome.UNDECIDED
+    assert "cannot be told from a singular one" in found.reason
+
+
 def test_a_curvature_below_all_floats_is_not_said_to_be_positive():
     content = bowl(A=0.0, b=0.0, r=1e-310)
     found = certified(content)

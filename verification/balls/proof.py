@@ -108,7 +108,8 @@ def flattest(problem: Problem, rough: np.ndarray) -> tuple[float, str]:
         f"the Hessian cannot be told from a singular one (least eigenvalue about {values[at]:.2g},"
         f" its direction is largest in {where}): a null direction, as r = 0 leaves them"
     )
-    return float(np.abs(values[at]) / np.abs(values).max()), sentence
+    largest = float(np.abs(values).max())
+    return abs(float(values[at])) / largest if largest else 0.0, sentence
 
 
 def distances(moved: np.ndarray, up: float) -> tuple[float, float]:
