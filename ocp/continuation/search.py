@@ -40,9 +40,16 @@ from ..solvers.lockstep import Descents, descend
 from ..solvers.optimality import assess
 from ..solvers.progress import Progress, Report, silent
 from ..solvers.size import check_size
-from ..solvers.solution import Iteration, Solution, Solver, SolveReport, Status, keeping
+from ..solvers.solution import (
+    Iteration,
+    Solution,
+    Solver,
+    SolveReport,
+    Status,
+    keeping,
+)
 from ..versions import versions
-from . import growth
+from .growth import escape, extend
 
 #: depths of the race and of the selections after it
 LEVELS = (5, 8, 11)
@@ -67,12 +74,14 @@ class SearchOptions:
     """How to search; the defaults were chosen on seeds 0 to 19 of the spirals.
 
     effort : one of `EFFORTS`: how much work the cycles in depth may do
-    seconds : instead of an effort, when to begin no further cycle; None: the effort counts
+    work : instead of an effort, the same in steps at the problem's full depth
+    seconds : instead of both, when to end the cycles
     tolerance : on the gradient at full depth
     starts : in the race
     """
 
     effort: str = "standard"
+    work: int | None = None
     seconds: float | None = None
     tolerance: float = 1e-8
     starts: int = 16
@@ -86,11 +95,17 @@ class SearchOptions:
 
     def __post_init__(self) -> None:
         validation.one_of("effort", self.effort, EFFORTS)
+        if self.work is not None:
+            validation.integer("work", self.work, 0)
         if self.seconds is not None:
             validation.positive("seconds", self.seconds)
         validation.positive("tolerance", self.tolerance)
         for name in ("starts", "survivors", "elite", "generation"):
             validation.integer(name, getattr(self, name), 1)
+
+    def budget(self, depth: int) -> int:
+        """The work of the cycles, in the unit of `cost`, at a full depth."""
+        return (EFFORTS[self.effort] if self.work is None else self.work) * cost(depth)
 
 
 def cost(depth: int) -> int:
@@ -205,7 +220,7 @@ class _Search:
     def cycles(self) -> None:
         """Crop, shake, solve, grow back, generation by generation, until the budget ends."""
         options = self.options
-        budget = self.work + EFFORTS[options.effort] * cost(self.problem.depth)
+        budget = self.work + options.budget(self.problem.depth)
         seconds = options.seconds
         tick = never if seconds is None else until(self.begun + seconds)
         if len(self.levels) == 1:
@@ -274,6 +289,8 @@ class _Search:
                 tick=tick,
                 into=self.live,
             )
+        if keep:
+            self.tell(depth, brief=tick is not never)
         steps = sum(one.steps for one in self.live)
         self.steps, self.work = self.steps + steps, self.work + steps * cost(depth)
         points = np.concatenate([one.u for one in self.live])
@@ -287,35 +304,41 @@ class _Search:
             else:
                 best = distinct(objectives, self.options.elite)
                 self.found[depth] = points[best], objectives[best]
-            self.tell(depth, min(float(one.residual.min()) for one in self.live))
         return points
 
-    def tell(self, depth: int, residual: float) -> None:
-        """One line of the trace and of the report: the best point of a level."""
-        J, seconds = float(min(self.found[depth][1], default=np.inf)), self.seconds()
-        line = Iteration(
-            depth=depth,
-            iteration=self.steps,
-            objective=J,
-            primal_infeasibility=0.0,
-            dual_infeasibility=residual,
-            regularisation=float("nan"),
-            step_length=float("nan"),
-            seconds=seconds,
-        )
-        self.trace.append(line)
-        step = Progress(
-            depth=depth, iteration=self.steps, objective=J, residual=residual, seconds=seconds
-        )
-        self.report(step)
-
-    def seconds(self) -> float:
-        return time.perf_counter() - self.begun
+    def tell(self, depth: int, *, brief: bool) -> None:
+        """Lines of the trace for the descents just made, of the best start, and of the report."""
+        seconds = time.perf_counter() - self.begun
+        lines = [line for one in self.live for line in (one.path[-1:] if brief else one.path)]
+        for steps, J, residual in lines:
+            self.trace.append(
+                Iteration(
+                    depth=depth,
+                    iteration=self.steps + steps,
+                    objective=J,
+                    primal_infeasibility=0.0,
+                    dual_infeasibility=residual,
+                    regularisation=float("nan"),
+                    step_length=float("nan"),
+                    seconds=seconds,
+                )
+            )
+        if lines:
+            steps, J, residual = lines[-1]
+            self.report(
+                Progress(
+                    depth=depth,
+                    iteration=self.steps + steps,
+                    objective=J,
+                    residual=residual,
+                    seconds=seconds,
+                )
+            )
 
     def deep(self, u: np.ndarray) -> Controls:
         """Controls of the full depth: those of a row, and layers that all but idle."""
         shallow = batch.unpack(self.problem.with_(depth=len(u) // self.problem.layer_size), u)
-        return growth.extend(self.problem, shallow, self.rng, IDLE)
+        return extend(self.problem, shallow, self.rng, IDLE)
 
     def end(self, solver: Solver) -> Solution:
         """Solve at full depth from the best points, one by one until one is a strict minimum."""
@@ -327,7 +350,7 @@ class _Search:
             for _ in range(ESCAPES):
                 if found.status is not Status.SADDLE:
                     break
-                found = growth.escape(found, solver, self.report)
+                found = escape(found, solver, self.report)
                 spent += found.report.iterations
             if best is None or found.status in (Status.SOLVED, Status.INTERRUPTED):
                 best = found

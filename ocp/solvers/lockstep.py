@@ -8,7 +8,7 @@ comes out are starts of deeper solves.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -30,6 +30,7 @@ class Descents:
     u : (starts, d), in the order of `evaluation.batch`;  objective, residual : (starts,)
     running : who is neither finished nor culled;  finished : who met the tolerance, or its floor
     steps : taken by all starts together
+    path : after each common step, the steps so far, the least objective and its residual
     """
 
     problem: Problem
@@ -39,6 +40,7 @@ class Descents:
     running: np.ndarray
     finished: np.ndarray
     steps: int = 0
+    path: list[tuple[int, float, float]] = field(default_factory=list)
 
 
 def descend(
@@ -123,6 +125,8 @@ def descend(
             out.objective[i], out.residual[i] = at.objective[j], residuals[j]
             widened[i], fresh[i] = False, True
         out.steps += len(inside)
+        best = int(np.argmin(np.where(np.isfinite(out.objective), out.objective, np.inf)))
+        out.path.append((out.steps, float(out.objective[best]), float(out.residual[best])))
     return out
 
 
