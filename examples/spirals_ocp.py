@@ -8,6 +8,7 @@ Its minimisers are whole subspaces, u = 0 keeps a state where it is, so once the
 the cheapest thing to do is nothing: from some layer on the optimal network idles.
 
     python examples/spirals_ocp.py                      a few seconds on one core
+    python examples/spirals_ocp.py --effort thorough    a minute, for a lower optimum
     python examples/spirals_ocp.py --solver ipopt --trials 1   half a minute, the reference solver
     python examples/spirals_ocp.py --seed 3 --depth 40 --output my_run
 
@@ -32,14 +33,15 @@ from ocp import (
     SOLVERS,
     GrowthOptions,
     Problem,
+    SearchOptions,
     Solution,
     Status,
     datasets,
-    default_depths,
     exits,
     grow,
     idle_from,
     layer_table,
+    search,
     solver_by_name,
 )
 from ocp import console as show
@@ -62,9 +64,17 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--gamma", type=float, default=1.0, help="weight of the terminal cost (1)")
     add("--seed", type=int, default=0, help="seed of the random start (0)")
     add("--starts", type=int, default=1, help="solve from seeds seed..seed+starts-1, keep the best")
-    add("--trials", type=int, default=4, help="random starts at the first two depths (4)")
-    add("--solver", choices=SOLVERS, default=SOLVERS[0])
+    add("--effort", help="of the search: quick, standard (default) or thorough, a minute")
+    add("--seconds", type=float, help="instead of an effort: about how long to search")
+    add("--trials", type=int, help="no search, but growth with so many starts at two depths")
+    add(
+        "--solver",
+        choices=SOLVERS,
+        default=SOLVERS[0],
+        help="others than the first grow (--trials 4)",
+    )
     add("--output", type=Path, default=Path("output/spirals"), help="folder for what is written")
+    add("--pdf", action="store_true", help="figures as PDF, too")
     add("--quick", action="store_true", help="12 points a class, 8 layers: seconds, for a look")
     options = parser.parse_args(arguments)
     if options.quick:  # what is given holds all the same
@@ -72,6 +82,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         options = parser.parse_args(arguments)
     if options.starts < 1:
         raise ValueError(f"--starts is {options.starts}; wanted at least 1")
+    given = [name for name in ("effort", "seconds") if getattr(options, name) is not None]
+    if len(given) == 2:
+        raise ValueError("--effort is given with --seconds, which does not use it")
+    for name in given:
+        if options.trials is not None:
+            raise ValueError(f"--{name} is given with --trials, which does not use it")
+        if options.solver != SOLVERS[0]:
+            raise ValueError(f"--{name} is given with --solver {options.solver}, which grows")
+    SearchOptions(effort=options.effort or "standard", seconds=options.seconds)
     return options
 
 
@@ -91,16 +110,19 @@ def statement(options: argparse.Namespace) -> Problem:
 
 
 def solve(options: argparse.Namespace, problem: Problem, console: Console) -> Solution:
-    """Solve from every seed by depth growth and return the best strict minimum."""
+    """Solve from every seed, by the search or by growth, and return the best strict minimum."""
     show.print_cautions(problem)
     solver = solver_by_name(options.solver, max_iterations=600, max_seconds=240)
-    growth = GrowthOptions(
-        depths=default_depths(options.depth), start_scale=0.1, trials=options.trials
-    )
+    growing = options.trials is not None or options.solver != SOLVERS[0]
+    growth = GrowthOptions(trials=4 if options.trials is None else options.trials)
+    wanted = SearchOptions(effort=options.effort or "standard", seconds=options.seconds)
     best = None
     for seed in range(options.seed, options.seed + options.starts):
         with show.reporting(console) as report:
-            found = grow(problem, solver, seed=seed, options=growth, report=report)
+            if growing:
+                found = grow(problem, solver, seed=seed, options=growth, report=report)
+            else:
+                found = search(problem, solver, seed=seed, options=wanted, report=report)
         console.print(f"seed {seed}: {found.status.name}, J = {found.report.objective:.6f}")
         rank = (found.status is not Status.SOLVED, found.report.objective)
         if best is None or rank < (best.status is not Status.SOLVED, best.report.objective):
@@ -129,13 +151,13 @@ def main(arguments: list[str] | None = None) -> int:
     }
     write_atomically(options.output / "report.json", json.dumps(report, indent=1).encode())
     stopped = solution.status is Status.INTERRUPTED  # and somebody waits for the prompt
-    written = () if stopped else ocp.figures.save_figures(solution, options.output)
+    written = () if stopped else ocp.figures.save_figures(solution, options.output, pdf=options.pdf)
     show.print_layers(console, table, idle)
     show.print_summary(console, solution)
     console.print(f"classified right  {right} of {solution.problem.n_samples}")
     console.print(f"written to {options.output}: "
                   + ", ".join(["solution.safetensors", "report.json",
-                               *(f"{p.stem}.pdf/.png" for p in written)]))  # fmt: skip
+                               *(p.name for p in written)]))  # fmt: skip
     if stopped:
         return exits.INTERRUPTED
     return exits.OK if solution.status is Status.SOLVED else exits.FAILED

@@ -16,9 +16,11 @@ TYPE_CHECKING = False  # type checkers take it for true; typing itself would cos
 if TYPE_CHECKING:
     from . import datasets
     from .command_line import console, figures
-    from .continuation.growth import GrowthOptions, default_depths, escape, extend, grow, solve
+    from .continuation.by_effort import solve
+    from .continuation.growth import GrowthOptions, default_depths, escape, extend, grow
     from .continuation.growth_by_gain import GainOptions, grow_by_gain
     from .continuation.multistart import multistart
+    from .continuation.search import SearchOptions, search
     from .continuation.smoothing import smoothed_relu
     from .controls import Controls, flatten, near_zero, random_start, unflatten
     from .data_files import read as read_data
@@ -48,7 +50,9 @@ _HOME = {
     "TrainingFile": ("files", "TrainingFile"),
     "load": ("files", "load"),
     "save": ("files", "save"),
-    "solve": ("continuation.growth", "solve"),
+    "solve": ("continuation.by_effort", "solve"),
+    "search": ("continuation.search", "search"),
+    "SearchOptions": ("continuation.search", "SearchOptions"),
     "grow": ("continuation.growth", "grow"),
     "GrowthOptions": ("continuation.growth", "GrowthOptions"),
     "grow_by_gain": ("continuation.growth_by_gain", "grow_by_gain"),
@@ -91,6 +95,7 @@ __all__ = [
     "GainOptions",
     "GrowthOptions",
     "Problem",
+    "SearchOptions",
     "Solution",
     "SolveError",
     "Status",
@@ -123,6 +128,7 @@ __all__ = [
     "reduced_hessian",
     "rollout",
     "save",
+    "search",
     "silent",
     "single_shooting",
     "smoothed_relu",

@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
         dest="verb", required=True, metavar="{solve,polish,grow,multistart}"
     )
 
-    solve = verbs.add_parser("solve", help="solve a problem, by depth growth unless told otherwise")
+    solve = verbs.add_parser("solve", help="solve a problem, by a search unless told otherwise")
     solve.add_argument("source", type=Path, metavar="PROBLEM|FILE")
     start = solve.add_mutually_exclusive_group()
     start.add_argument("--cold", action="store_true", help="random start at full depth, no growth")
@@ -42,9 +42,16 @@ def parser() -> argparse.ArgumentParser:
         "--warm", action="store_true", help="start from FILE's controls (and its costate)"
     )
     solve.add_argument(
+        "--effort",
+        help="quick, standard (default) or thorough: how long to search for a low optimum",
+    )
+    solve.add_argument(
+        "--seconds", type=float, help="instead of an effort: about how long to search"
+    )
+    solve.add_argument(
         "--trials",
         type=int,
-        help="random starts solved at the first two depths; the best goes on (4)",
+        help="no search, but growth: the best of so many starts at the first two depths goes on",
     )
     _seed(solve)
     _solver_arguments(solve)

@@ -47,6 +47,11 @@ def example(name):
         (solve, "solve p.toml --output o --cold --trials 7"),
         (solve, "solve a.safetensors --output o --warm --trials 7"),
         (solve, "solve a.safetensors --output o --warm --seed 0"),
+        (solve, "solve p.toml --output o --cold --effort quick"),
+        (solve, "solve a.safetensors --output o --warm --seconds 5"),
+        (solve, "solve p.toml --output o --trials 2 --effort quick"),
+        (solve, "solve p.toml --output o --seconds 5 --effort quick"),
+        (solve, "solve p.toml --output o --solver ipopt --effort quick"),
         (solve, "solve p.toml --output o --data a.safetensors"),
         (solve, "multistart p.toml --starts 1 --output o --data a.safetensors"),
         (solve, "multistart p.toml --starts 1 --output o --workers 2 --scheduler tcp://x:1"),
@@ -119,6 +124,7 @@ def test_quick_overrides_nothing_that_was_given(name, line, kept):
     ("name", "line"),
     [
         ("spirals_ocp", "--quick --starts 0"),
+        ("spirals_ocp", "--quick --effort much"),
         ("spirals_ocp", "--quick --depth 0"),
         ("depth_growth", "--quick --depths 0"),
         ("cross_validate", "--quick --seeds 0"),
@@ -148,4 +154,4 @@ def test_defaults_are_what_they_were(folder):
         ["solve", "p.toml", "--output", "o", "--json", "o.json", "--max-iterations", "2"]
     ) in (0, 1)
     record = json.loads(Path("o.json").read_text())
-    assert record["options"]["growth"]["trials"] == 4 and record["seed"] == 0
+    assert record["options"]["search"]["effort"] == "standard" and record["seed"] == 0

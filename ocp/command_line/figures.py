@@ -11,6 +11,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..controls import Controls, ends
@@ -30,13 +31,13 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
-    "savefig.dpi": 200,
+    "figure.dpi": 200,
     "pdf.fonttype": 42,
 }
 
 
-def save_figures(solution: Solution, folder: Path) -> list[Path]:
-    """Write every figure that applies as PDF and PNG into `folder`; return the PNG paths."""
+def save_figures(solution: Solution, folder: Path, *, pdf: bool = False) -> list[Path]:
+    """Write every figure that applies as PNG, and as PDF if wanted; return the paths."""
     problem, controls = solution.problem, solution.controls
     table = layer_table(problem, controls)
     with mpl.rc_context(STYLE):
@@ -50,10 +51,15 @@ def save_figures(solution: Solution, folder: Path) -> list[Path]:
             figures["convergence"] = convergence(solution.report.trace)
         paths = []
         for name, figure in figures.items():
-            # no date in the file: the same solution gives the same bytes
-            figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
-            figure.savefig(folder / f"{name}.png")
+            # `savefig` would lay the figure out twice for each file: here it is done once
+            figure.get_layout_engine().execute(figure)
+            figure.set_layout_engine("none")
             paths.append(folder / f"{name}.png")
+            FigureCanvasAgg(figure).print_png(paths[-1])
+            if pdf:
+                paths.append(folder / f"{name}.pdf")
+                # no date in the file: the same solution gives the same bytes
+                figure.savefig(paths[-1], metadata={"CreationDate": None})
     return paths
 
 

@@ -24,8 +24,8 @@ from .. import (
     workers,
 )
 from ..atomic import write_atomically
+from ..continuation import by_effort, growth_by_gain, search
 from ..continuation import growth as continuation
-from ..continuation import growth_by_gain
 from ..continuation.multistart import BEST, PROBLEM, TABLE, multistart
 from ..controls import Controls, random_start
 from ..data_options import DataOptions
@@ -89,18 +89,25 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError(f"--max-iterations is {options.max_iterations}; wanted at least 1")
     if not options.max_seconds >= 1:
         raise ValueError(f"--max-seconds is {options.max_seconds}; wanted at least 1")
-    given = {name: getattr(options, name, None) for name in ("seed", "trials")}
-    for start, ignored in (("warm", ("seed", "trials")), ("cold", ("trials",))):
-        for name in ignored if getattr(options, start, False) else ():
-            if given[name] is not None:
-                raise ValueError(f"--{name} is given with --{start}, which does not use it")
-    options.seed, options.trials = given["seed"] or 0, 4
-    if given["trials"] is not None:
-        options.trials = given["trials"]
+    given = {name: getattr(options, name, None) for name in ("seed", "trials", "effort", "seconds")}
+    budget = ("effort", "seconds")
+    unused = (("warm", tuple(given)), ("cold", ("trials", *budget)), ("trials", budget))
+    for start, ignored in (*unused, ("seconds", ("effort",))):
+        # not by truth: 0 trials were given, too
+        if getattr(options, start, None) not in (None, False):
+            for name in ignored:
+                if given[name] is not None:
+                    raise ValueError(f"--{name} is given with --{start}, which does not use it")
+    for name in budget if options.solver not in (None, solvers.DEFAULT) else ():
+        if given[name] is not None:
+            raise ValueError(f"--{name} is given with --solver {options.solver}, which grows")
+    if options.verb == "solve":
+        search.SearchOptions(effort=given["effort"] or "standard", seconds=given["seconds"])
+    options.seed = given["seed"] or 0
     if options.seed < 0:
         raise ValueError(f"--seed is {options.seed}; wanted at least 0")
-    if options.trials < 1:
-        raise ValueError(f"--trials is {options.trials}; wanted at least 1")
+    if given["trials"] is not None and given["trials"] < 1:
+        raise ValueError(f"--trials is {given['trials']}; wanted at least 1")
     _solver(options)  # refuses options that the solver does not take
 
 
@@ -176,12 +183,19 @@ def _solve(options: argparse.Namespace, content: files.TrainingFile, report: Rep
         solver = _solver(options, content.costate)
         return solver(problem, content.controls, options.tolerance, report)
     solver = _solver(options)
+    if not options.cold and options.trials is None and options.solver in (None, solvers.DEFAULT):
+        wanted = search.SearchOptions(
+            effort=options.effort or "standard",
+            seconds=options.seconds,
+            tolerance=options.tolerance,
+        )
+        return by_effort.lowest(problem, solver, seed=options.seed, options=wanted, report=report)
     depths = (problem.depth,) if options.cold else None
     growth = continuation.GrowthOptions(
         tolerance=options.tolerance,
         depths=depths,
         start_scale=0.5 if options.cold else 0.1,
-        trials=1 if options.cold else options.trials,
+        trials=1 if options.cold else options.trials or 4,
     )
     return continuation.grow(problem, solver, seed=options.seed, options=growth, report=report)
 

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from .. import validation
 from ..controls import Controls, flatten, near_zero, random_start, unflatten
@@ -71,25 +70,6 @@ class GrowthOptions:
 def default_depths(depth: int, first: int = 5, step: int = 3) -> tuple[int, ...]:
     """Return 5, 8, 11, ..., depth."""
     return (*range(first, depth, step), depth)
-
-
-def solve(
-    problem: Problem,
-    *,
-    solver: str | Solver = DEFAULT,
-    seed: int = 0,
-    options: GrowthOptions | None = None,
-    report: Report = silent,
-) -> Solution:
-    """Solve the problem as `python -m ocp solve` does: by growth, BLAS on one thread.
-
-    solver : "structured", "ipopt", "fatrop", or a callable (problem, start, tolerance, report)
-    options : default four trials, all else as in `GrowthOptions`
-    """
-    options = options or GrowthOptions(trials=4)
-    # a number out of range ends as a status, not as a warning
-    with threadpool_limits(1), np.errstate(all="ignore"):
-        return grow(problem, solver, seed=seed, options=options, report=report)
 
 
 @keeping

@@ -14,6 +14,7 @@ Gould and Toint, Trust-Region Methods, section 7.3.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,9 +131,14 @@ def _interval(H: np.ndarray, g: np.ndarray, radius: float) -> tuple[float, float
     return low, max(high, low)
 
 
+@functools.cache
+def _direction(size: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(size)
+
+
 def _lowest(L: np.ndarray, iterations: int = 3) -> tuple[np.ndarray, float]:
     """Return a unit vector z with z'(L L')z near its least value, and that value."""
-    z = np.random.default_rng(0).standard_normal(len(L))
+    z = _direction(len(L))
     for _ in range(iterations):
         z = solve_with(L, z)
         length = blas.dnrm2(z)

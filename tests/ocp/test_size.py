@@ -6,7 +6,7 @@ from problems import spirals
 
 from ocp import solvers
 from ocp.__main__ import main
-from ocp.continuation import growth
+from ocp.continuation import by_effort
 from ocp.solvers import size
 
 WIDE = "[problem]\ndepth = 200\nwidth = 64\n[data]\nname = 'moons'\nn_samples = 6\n"
@@ -55,7 +55,7 @@ def test_workers_share_the_memory(monkeypatch):
         size.check_size(problem, workers=2)
     monkeypatch.setattr(size, "available", lambda: 0.5 * size.memory(problem))
     with pytest.raises(ValueError, match="GiB"):
-        growth.solve(problem)
+        by_effort.solve(problem)
 
 
 def test_what_takes_long_is_a_caution_and_goes_on(tmp_path, monkeypatch, capsys):
