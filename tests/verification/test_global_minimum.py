@@ -9,9 +9,11 @@ import oracle
 import oracle_digits
 import pytest
 
+from ocp.controls import unflatten
+from ocp.files import TrainingFile, save
 from ocp.problem import Problem
 from verification.balls import midrad_functions
-from verification.balls.global_minimum import findings, prove_global_minimum
+from verification.balls.global_minimum import findings, prove_file, prove_global_minimum
 from verification.balls.intervals import Interval, point
 from verification.balls.scalar_network import ScalarNetwork, scalar_network
 from verification.report import Verdict
@@ -196,25 +198,17 @@ def test_the_limit_of_work_leaves_boxes_and_true_bounds():
     assert lines[1].verdict is Verdict.INCONCLUSIVE and "limit of work" in lines[1].message
 
 
-def test_enclosures_that_exclude_the_minimum_are_noticed(monkeypatch):
-    right = ScalarNetwork.objective_and_gradient
-
-    def shifted(self, u):
-        J, G = right(self, u)
-        return J, Interval(G.lo + 1e-3, G.hi + 1e-3)
-
-    # the shifted gradient has its zero elsewhere: the certificate in balls does not confirm it
-    monkeypatch.setattr(ScalarNetwork, "objective_and_gradient", shifted)
+@pytest.mark.parametrize(("J_by", "G_by"), [(0.0, 0.1), (0.1, 0.0)])
+def test_enclosures_that_exclude_the_minimum_are_noticed(monkeypatch, J_by, G_by):
     problem = problem_named("one layer")
     u = minima(problem)[0][1]
-    found = prove_global_minimum(problem, u)
-    assert found.stored_place == -1 or not found.places[found.stored_place].strict
+    right = ScalarNetwork.objective_and_gradient
 
-    def high(self, u):
+    def broken(self, u):
         J, G = right(self, u)
-        return J + point(0.1), G
+        return J + point(J_by), G + point(G_by)
 
-    monkeypatch.setattr(ScalarNetwork, "objective_and_gradient", high)
+    monkeypatch.setattr(ScalarNetwork, "objective_and_gradient", broken)
     with pytest.raises(RuntimeError, match="error in the enclosures"):
         prove_global_minimum(problem, u)
 
@@ -233,6 +227,15 @@ def test_other_problems_are_refused_in_a_sentence(changes, sentence):
     problem = tiny(**changes)
     with pytest.raises(ValueError, match=sentence):
         prove_global_minimum(problem, np.zeros(problem.n_decision))
+
+
+def test_a_training_file_is_what_the_search_starts_from(tmp_path):
+    problem = problem_named("one layer")
+    path = tmp_path / "one.safetensors"
+    save(path, TrainingFile(problem=problem, controls=unflatten(problem, np.array([1.0, -1.0]))))
+    found = prove_file(path)
+    assert found.decided and found.stored_place == -1
+    assert found.stored_lower > found.upper
 
 
 def test_controls_that_are_no_numbers_are_refused():

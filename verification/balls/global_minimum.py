@@ -19,12 +19,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse.csgraph
 
+from ocp.controls import flatten
+from ocp.files import load
 from ocp.problem import Problem
 
 from ..report import Finding, Verdict, printed
@@ -40,6 +43,8 @@ from .scalar_network import ScalarNetwork, refusal, scalar_network
 BITS = 128
 #: boxes above this number are joined to one
 FEW = 500
+#: boxes that are looked at: minutes for d = 4
+MOST = 20_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -68,7 +73,7 @@ class Place:
 class GlobalMinimum:
     """What the search proved: lower <= min J <= upper, attained in the places only.
 
-    best : a point with J(best) <= upper, (d,)
+    best : the lowest point that was evaluated, (d,)
     stored_lower, stored_upper : bounds of J at the point that the search was given
     stored_place : index of the place whose stationary point is proved to be next to the stored
         point, -1: none
@@ -93,11 +98,17 @@ class GlobalMinimum:
         return all(place.unique for place in self.places)
 
 
+def prove_file(path: str | os.PathLike, *, most: int = MOST) -> GlobalMinimum:
+    """Start from the controls of a training file, whatever they are."""
+    content = load(path)
+    return prove_global_minimum(content.problem, flatten(content.controls), most=most)
+
+
 def prove_global_minimum(
     problem: Problem,
     u: np.ndarray,
     *,
-    most: int = 20_000_000,
+    most: int = MOST,
     progress: Callable[[str], None] | None = None,
 ) -> GlobalMinimum:
     """Search all controls for the global minimum, given the controls u, (d,), of a file.

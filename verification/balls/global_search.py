@@ -40,10 +40,10 @@ class Search:
         while self.waiting and self.boxes < most:
             X = self.waiting.pop()
             self.boxes += X.lo.shape[1]
-            X = self._pruned(X)
+            X, slope = self._pruned(X)
             if not X.lo.size:
                 continue
-            halves = self._split(X)
+            halves = self._split(X, slope)
             step = CHUNK // 2
             for start in range(0, halves.lo.shape[1], step):
                 self.waiting.append(halves[:, start : start + step])
@@ -58,31 +58,33 @@ class Search:
                 break
             self.waiting[-2:] = [joined([a, b])]
 
-    def _pruned(self, X: Interval) -> Interval:
-        """Return what of the boxes X still can hold a global minimiser, and has to be split."""
+    def _pruned(self, X: Interval) -> tuple[Interval, np.ndarray]:
+        """Return what of the boxes X still can hold a global minimiser, and max |dJ/du| there."""
         for around, _ in self.unique:
             X = kept(X, ~inside(X, around).all(axis=0))
         J, G = self.network.objective_and_gradient(X)
         away = (J.lo > self.upper) | ((G.lo > 0) | (G.hi < 0)).any(axis=0)
         X, G = kept(X, ~away), kept(G, ~away)
         if not X.lo.size:
-            return X
+            return X, X.lo
         c = np.clip(0.5 * (X.lo + X.hi), X.lo, X.hi)
         J_c, G_c = self.network.objective_and_gradient(point(c))
         self._improve(c, J_c.hi)
         mean_value = J_c + (G * (X - point(c))).sum()
         stay = ~(mean_value.lo > self.upper)
-        return self._newton(kept(X, stay), c[:, stay], kept(G_c, stay))
+        X, slope = kept(X, stay), G.magnitude()[:, stay]
+        if not X.lo.size:
+            return X, slope
+        X, stay = self._newton(X, c[:, stay], kept(G_c, stay))
+        return X, slope[:, stay]
 
     def _improve(self, c: np.ndarray, upper: np.ndarray) -> None:
         at = int(np.where(np.isnan(upper), np.inf, upper).argmin())
         if upper[at] < self.upper:
             self.upper, self.best = float(upper[at]), c[:, at].copy()
 
-    def _newton(self, X: Interval, c: np.ndarray, G_c: Interval) -> Interval:
-        """Krawczyk's operator on the boxes around X: drop, set aside or shrink."""
-        if not X.lo.size:
-            return X
+    def _newton(self, X: Interval, c: np.ndarray, G_c: Interval) -> tuple[Interval, np.ndarray]:
+        """Krawczyk's operator on the boxes around X: drop, set aside or shrink, and who stays."""
         half = INFLATION * np.maximum(X.hi - c, c - X.lo)
         around = Interval(np.minimum(c - half, X.lo), np.maximum(c + half, X.hi))
         H = self.network.hessian(around)
@@ -104,25 +106,27 @@ class Search:
         proved = ((K.lo > around.lo) & (K.hi < around.hi)).all(axis=0) & ~concave & ~misses
         for b in np.flatnonzero(proved):
             self._set_aside(around[:, b : b + 1], K[:, b : b + 1])
-        stay = ~(concave | misses | proved)
+        stay = np.asarray(~(concave | misses | proved))
         # fmax and fmin: where K is not a number it cuts nothing
         cut = Interval(np.fmax(X.lo, K.lo), np.fmin(X.hi, K.hi))
-        return kept(cut, stay)
+        return kept(cut, stay), stay
 
     def _set_aside(self, around: Interval, K: Interval) -> None:
         """Keep (I, K) unless the stationary point of I is the one of a box kept before."""
         if not any(inside(K, other).all() for other, _ in self.unique):
             self.unique.append((around, K))
 
-    def _split(self, X: Interval) -> Interval:
+    def _split(self, X: Interval, slope: np.ndarray) -> Interval:
         """Bisect the side along which the gradient changes J most; narrow boxes are put aside."""
         width = X.hi - X.lo
         narrow = (width < NARROW).all(axis=0)
         if narrow.any():
             self.narrow.append(kept(X, narrow))
-            X, width = kept(X, ~narrow), width[:, ~narrow]
+            X, width, slope = kept(X, ~narrow), width[:, ~narrow], slope[:, ~narrow]
         columns = np.arange(X.lo.shape[1])
-        axis = width.argmax(axis=0)
+        # where the slope is unknown, the widest
+        slope = np.where(np.isfinite(slope), slope, 1e100)
+        axis = (width * slope).argmax(axis=0)
         middle = 0.5 * (X.lo[axis, columns] + X.hi[axis, columns])
         left, right = X.hi.copy(), X.lo.copy()
         left[axis, columns] = right[axis, columns] = middle
