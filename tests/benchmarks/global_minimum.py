@@ -1,4 +1,4 @@
-"""V_1 and V_2 on proved global minima of networks of width 1, with the work that it took.
+"""V_1, V_2 and a V_3 on proved global minima of networks of width 1, with the work that it took.
 
     PYTHONPATH=tests/verification python tests/benchmarks/global_minimum.py > \\
         tests/benchmarks/global_minimum.csv
@@ -44,7 +44,7 @@ ROWS = [
     for beta in (1, 0)
     for r in (1e-1, 1e-2)
     for depth in (1, 2)
-]
+] + [("flow", FLOW, 3, 1e-1, 1)]
 
 
 def row(name: str, data: dict, depth: int, r: float, beta: int) -> dict:
