@@ -58,6 +58,11 @@ def derivatives(sigma: Activation, v: MidRad) -> tuple[MidRad, MidRad, MidRad]:
     return value * inverse, first, second * k
 
 
+def at_floats(sigma: Activation, m: np.ndarray) -> list[MidRad]:
+    """Return sigma and three derivatives at floats, for the names in `LIPSCHITZ`, sharpness 1."""
+    return (_softplus if sigma.name == "softplus" else _SMOOTH[sigma.name])(m, sigma)
+
+
 def _taylor(at: list[MidRad], r: np.ndarray, sigma: Activation) -> tuple:
     """Widen f, f', f'' at the midpoints, `at` holds the third one too, to the radius r; wide
     boxes are cut to the range |f^(k)| <= L_k."""

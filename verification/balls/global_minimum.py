@@ -1,0 +1,292 @@
+"""Branch and bound that proves the global minimum of tiny problems, from one known point.
+
+Since h r |u|^2 / 2 <= J, every global minimiser lies in the cube |u_j| <= sqrt(2 J_best/(h r)),
+J_best the objective of the known point.  The objective is smooth on all of R^d, so a global
+minimiser is a stationary point with a positive semidefinite Hessian.  A box X with centre c goes if
+
+    J(X) > J_best,  or  J(c) + G(X)(X - c) > J_best                 (natural and mean value form)
+    0 not in G_j(X), or H_jj(X) < 0                                 (no such stationary point)
+    K = c - Y G(c) + (I - Y H(I))(I - c) does not meet X, I a box around X
+
+Y near H^-1: K holds every stationary point of I (Krawczyk), X shrinks to X & K, and K inside I
+proves that I has exactly one.  Those are set aside, and proved again in ball arithmetic
+(`by_matrices`), with the objective, once the search is over; what cannot be is undecided.
+References: R. B. Kearfott, Rigorous Global Search (1996); E. Hansen, G. W. Walster, Global
+Optimization Using Interval Analysis (2004).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse.csgraph
+
+from ocp.controls import flatten
+from ocp.files import load
+from ocp.problem import Problem
+
+from ..report import Finding, Verdict, printed
+from . import arithmetic as balls
+from . import by_matrices, midrad
+from .global_search import NARROW, Search, inside, joined, kept
+from .intervals import Interval, point
+from .model import ball_model, objective
+from .proof import Certificate, Outcome
+from .scalar_network import ScalarNetwork, refusal, scalar_network
+
+#: bits of the midpoints in ball arithmetic
+BITS = 128
+#: boxes above this number are joined to one
+FEW = 500
+#: boxes that are looked at: minutes for d = 4
+MOST = 20_000_000
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Place:
+    """A box that can hold a global minimiser.
+
+    low, high : the box, (d,)
+    lower, upper : bounds of J at its stationary point; of J on the box, and inf, if undecided
+    unique : whether the box holds exactly one stationary point
+    strict : whether that is a strict local minimiser
+    boxes : how many boxes of the search it joins
+    reason : why not unique, empty otherwise
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    lower: float
+    upper: float
+    unique: bool
+    strict: bool = False
+    boxes: int = 1
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class GlobalMinimum:
+    """What the search proved: lower <= min J <= upper, attained in the places only.
+
+    best : the lowest point that was evaluated, (d,)
+    stored_lower, stored_upper : bounds of J at the point that the search was given
+    stored_place : index of the place whose stationary point is proved to be next to the stored
+        point, -1: none
+    radius : half side of the cube that was searched
+    boxes : number of boxes that were looked at;  left : of those that the limit of work left
+    """
+
+    lower: float
+    upper: float
+    best: np.ndarray
+    stored_lower: float
+    stored_upper: float
+    stored_place: int
+    radius: float
+    boxes: int
+    left: int
+    places: tuple[Place, ...]
+
+    @property
+    def decided(self) -> bool:
+        """Whether every place holds exactly one stationary point."""
+        return all(place.unique for place in self.places)
+
+
+def prove_file(path: str | os.PathLike, *, most: int = MOST) -> GlobalMinimum:
+    """Start from the controls of a training file, whatever they are."""
+    content = load(path)
+    return prove_global_minimum(content.problem, flatten(content.controls), most=most)
+
+
+def prove_global_minimum(
+    problem: Problem,
+    u: np.ndarray,
+    *,
+    most: int = MOST,
+    progress: Callable[[str], None] | None = None,
+) -> GlobalMinimum:
+    """Search all controls for the global minimum, given the controls u, (d,), of a file.
+
+    most : boxes that are looked at, after which the others are left undecided
+
+    Raises
+    ------
+    ValueError : the problem is none of those that `scalar_network` encloses, or u is not finite
+    RuntimeError : no box is left, which contradicts the existence of a minimum
+    """
+    balls.require()
+    reason = refusal(problem)
+    if reason:
+        raise ValueError(reason)
+    u = np.asarray(u, dtype=np.float64)
+    if u.shape != (problem.n_decision,) or not np.isfinite(u).all():
+        raise ValueError(f"u has shape {u.shape}; wanted {problem.n_decision} finite numbers")
+    if not midrad.rounds_as_proved():
+        raise ValueError("this machine does not round to nearest; a proof needs that it does")
+    with balls.precision(BITS), np.errstate(all="ignore"):  # what is not finite decides nothing
+        J = objective(ball_model(problem), balls.exact(u))
+        stored = balls.lower(J), balls.upper(J)
+        if not math.isfinite(stored[1]):
+            raise ValueError(f"J at the stored controls is {stored[1]}; wanted a finite number")
+        radius = _radius(problem, stored[1])
+        search = Search(scalar_network(problem, radius), stored[1], u)
+        search.run(radius, most, progress or (lambda text: None))
+        return _result(problem, u, stored, radius, search)
+
+
+def _radius(problem: Problem, upper: float) -> float:
+    """Bound |u|_2 of all u with J(u) <= upper: h r |u|^2 / 2 + beta h F(x_0) <= J."""
+    idle = 0.0
+    if problem.beta:  # J(0) of one layer without a final cost
+        first = dataclasses.replace(problem, depth=1, gamma=0.0)
+        idle = balls.lower(objective(ball_model(first), balls.zeros(first.n_decision)))
+    penalty = balls.lower(balls.exact(problem.h)[()] * balls.exact(problem.r)[()])
+    return math.sqrt(max(2.0 * (upper - idle) / penalty, 0.0)) * (1 + 1e-9) + 1e-9
+
+
+def _result(
+    problem: Problem, u: np.ndarray, stored: tuple[float, float], radius: float, search: Search
+) -> GlobalMinimum:
+    """Prove what was set aside, join what was not decided, keep what can be the lowest."""
+    proved = [(around, _place(problem, search, around, K)) for around, K in search.unique]
+    upper = min([search.upper, *(p.upper for _, p in proved if p is not None)])
+    found = [(around, p) for around, p in proved if p is not None and not p.lower > upper]
+    arounds = [around for around, _ in found]
+    places = [p for _, p in found]
+    search.upper = upper
+    narrow = _undecided(search, search.narrow, f"narrower than {NARROW:g}")
+    left = sum(X.lo.shape[1] for X in search.waiting)
+    places += narrow + _undecided(search, search.waiting, "the limit of work was reached")
+    if not places:
+        raise RuntimeError("no box is left although J has a minimum: an error in the enclosures")
+    return GlobalMinimum(
+        lower=min(p.lower for p in places),
+        upper=upper,
+        best=search.best,
+        stored_lower=stored[0],
+        stored_upper=stored[1],
+        stored_place=_place_of(problem, u, arounds),
+        radius=radius,
+        boxes=search.boxes,
+        left=left,
+        places=tuple(places),
+    )
+
+
+def _certificate(problem: Problem, u: np.ndarray) -> tuple[Certificate, Interval]:
+    """The local proof at u, and a box around u that holds its stationary point."""
+    found = by_matrices.attempt(problem, u, BITS, lambda text: None)
+    reach = found.distance if found.outcome is not Outcome.UNDECIDED else math.inf
+    low, high = np.nextafter(u - reach, -math.inf), np.nextafter(u + reach, math.inf)
+    return found, Interval(low[:, None], high[:, None])
+
+
+def _place(problem: Problem, search: Search, around: Interval, K: Interval) -> Place | None:
+    """The stationary point of the box, None if it is proved to be no minimiser."""
+    found, box = _certificate(problem, _refined(search.network, 0.5 * (K.lo + K.hi))[:, 0])
+    # a stationary point within the box is the only one of it
+    if inside(box, around).all():
+        if found.outcome is Outcome.SADDLE:
+            return None
+        low, high = np.maximum(box.lo, K.lo)[:, 0], np.minimum(box.hi, K.hi)[:, 0]
+        bounds = found.objective_lower, found.objective_upper
+        return Place(low=low, high=high, lower=bounds[0], upper=bounds[1], unique=True, strict=True)
+    J = search.network.objective_and_gradient(K)[0]
+    lower, upper = _known(J.lo[0], -math.inf), _known(J.hi[0], math.inf)
+    return Place(low=K.lo[:, 0], high=K.hi[:, 0], lower=lower, upper=upper, unique=True)
+
+
+def _refined(network: ScalarNetwork, u: np.ndarray) -> np.ndarray:
+    """Newton steps in floats: nothing rests on the point that comes out."""
+    for _ in range(6):
+        G, H = network.objective_and_gradient(point(u))[1], network.hessian(point(u))
+        try:
+            step = np.linalg.solve((0.5 * (H.lo + H.hi))[..., 0], (0.5 * (G.lo + G.hi))[:, 0])
+        except np.linalg.LinAlgError:
+            return u
+        if not np.isfinite(step).all():
+            return u
+        u = u - step[:, None]
+    return u
+
+
+def _undecided(search: Search, parts: list[Interval], reason: str) -> list[Place]:
+    """Join touching boxes that still can hold a global minimiser."""
+    if not parts:
+        return []
+    X = joined(parts)
+    J = search.network.objective_and_gradient(X)[0]
+    away = J.lo > search.upper
+    for around, _ in search.unique:
+        away |= inside(X, around).all(axis=0)
+    X, lower = kept(X, ~away), np.where(np.isnan(J.lo), -np.inf, J.lo)[~away]
+    groups = _touching(X) if X.lo.shape[1] <= FEW else np.zeros(X.lo.shape[1], dtype=int)
+    return [
+        Place(
+            low=X.lo[:, groups == g].min(axis=1),
+            high=X.hi[:, groups == g].max(axis=1),
+            lower=float(lower[groups == g].min()),
+            upper=math.inf,
+            unique=False,
+            boxes=int((groups == g).sum()),
+            reason=reason,
+        )
+        for g in np.unique(groups)
+    ]
+
+
+def _touching(X: Interval) -> np.ndarray:
+    """Number the groups of boxes that touch each other, (B,)."""
+    meets = (X.lo[:, :, None] <= X.hi[:, None]) & (X.lo[:, None] <= X.hi[:, :, None])
+    return scipy.sparse.csgraph.connected_components(meets.all(axis=0))[1]
+
+
+def _place_of(problem: Problem, u: np.ndarray, arounds: list[Interval]) -> int:
+    found, box = _certificate(problem, u)
+    if found.outcome is Outcome.MINIMUM:
+        for index, around in enumerate(arounds):
+            if inside(box, around).all():
+                return index
+    return -1
+
+
+def _known(x: float, otherwise: float) -> float:
+    return otherwise if math.isnan(x) else float(x)
+
+
+def findings(found: GlobalMinimum) -> list[Finding]:
+    """Return what was proved as lines of a report; none of them is a verdict on the network."""
+    low, high = printed(found.lower, False, 12), printed(found.upper, True, 12)
+    count = f"{found.boxes} boxes, {len(found.places)} can hold a global minimiser"
+    value = Finding(
+        name="global.value",
+        verdict=Verdict.PROVED if found.lower > 0 else Verdict.VACUOUS,
+        measured=found.upper,
+        bound=found.lower,
+        relation=">=",
+        message=f"min J over all controls is in [{low}, {high}] ({count})",
+    )
+    undecided = [place for place in found.places if not place.unique]
+    if undecided:
+        reasons = "; ".join(sorted({place.reason for place in undecided}))
+        minimisers, words = Verdict.INCONCLUSIVE, f"{len(undecided)} undecided: {reasons}"
+    else:
+        minimisers, words = Verdict.PROVED, "each with exactly one stationary point"
+    if found.stored_place >= 0:
+        words += "; one of them is next to the stored controls"
+    elif found.stored_lower > found.upper:
+        above = printed(found.stored_lower - found.upper, False, 3)
+        words += f"; J of the stored controls is {above} above the minimum or more"
+    places = Finding(
+        name="global.minimisers",
+        verdict=minimisers,
+        measured=float(len(found.places)),
+        message=f"{len(found.places)} boxes can hold a global minimiser, {words}",
+    )
+    return [value, places]
