@@ -68,8 +68,8 @@ BEHIND = 0.015
 HALVED = 40
 #: bytes of the batch that is evaluated at once
 MEMORY = 1 << 28
-#: what the efforts allow after the race, in steps at the problem's full depth
-EFFORTS = {"quick": 0, "standard": 0, "thorough": 12000}
+#: starts of the race, and what the cycles may do, in steps at the problem's full depth
+EFFORTS = {"quick": (8, 0), "standard": (16, 0), "thorough": (16, 7000)}
 #: objectives that differ by less, relatively, belong to one minimum
 SAME = 1e-5
 
@@ -78,24 +78,24 @@ SAME = 1e-5
 class SearchOptions:
     """How to search; the defaults were chosen on seeds 0 to 19 of the spirals.
 
-    effort : one of `EFFORTS`: how much work the cycles in depth may do
-    work : instead of an effort, the same in steps at the problem's full depth
-    seconds : instead of both, when to end the cycles
+    effort : one of `EFFORTS`: how many starts, and how much work the cycles in depth may do
+    work : of the cycles, instead of the effort's, in steps at the problem's full depth
+    seconds : instead of a count of work, when to end the cycles
     tolerance : on the gradient at full depth
-    starts : in the race
+    starts : in the race, instead of the effort's
     """
 
     effort: str = "standard"
     work: int | None = None
     seconds: float | None = None
     tolerance: float = 1e-8
-    starts: int = 16
+    starts: int | None = None
     start_scale: float = 0.2
     race_shakes: tuple[float, ...] = (0.3, 0.5)
     append_scales: tuple[float, ...] = (0.01, 0.1, 0.3)
     survivors: int = 3
     elite: int = 4
-    generation: int = 12
+    generation: int = 9
     cycle_shake: float = 0.2
 
     def __post_init__(self) -> None:
@@ -106,11 +106,12 @@ class SearchOptions:
             validation.positive("seconds", self.seconds)
         validation.positive("tolerance", self.tolerance)
         for name in ("starts", "survivors", "elite", "generation"):
-            validation.integer(name, getattr(self, name), 1)
+            if getattr(self, name) is not None:
+                validation.integer(name, getattr(self, name), 1)
 
     def budget(self, depth: int) -> int:
         """The work of the cycles, in the unit of `cost`, at a full depth."""
-        return (EFFORTS[self.effort] if self.work is None else self.work) * cost(depth)
+        return (EFFORTS[self.effort][1] if self.work is None else self.work) * cost(depth)
 
 
 def cost(depth: int) -> int:
@@ -215,10 +216,12 @@ class _Search:
     def climb(self) -> None:
         """Race at the first level, and grow the best of each level to the next."""
         options, first = self.options, self.levels[0]
-        count = options.starts - options.starts // 4
+        starts = EFFORTS[options.effort][0] if options.starts is None else options.starts
+        count = starts - starts // 4
+        # where the race is all, other starts are worth more than time
+        fresh = starts if len(self.levels) == 1 else starts - count
         own = [
-            random_start(self.at(first), self.rng, options.start_scale)
-            for _ in range(1 + options.starts - count)
+            random_start(self.at(first), self.rng, options.start_scale) for _ in range(1 + fresh)
         ]
         packed = batch.pack(own)
         # one start goes to where all of them stall, the others go on from there
