@@ -20,7 +20,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import ocp
-from ocp.continuation.search import EFFORTS
+from ocp.continuation.search_options import EFFORTS
 from ocp.versions import versions
 
 HERE = Path(__file__).parent
