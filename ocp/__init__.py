@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from .continuation.growth import GrowthOptions, default_depths, escape, extend, grow
     from .continuation.growth_by_gain import GainOptions, grow_by_gain
     from .continuation.multistart import multistart
-    from .continuation.search import SearchOptions, search
+    from .continuation.search import search
+    from .continuation.search_options import SearchOptions
     from .continuation.smoothing import smoothed_relu
     from .controls import Controls, flatten, near_zero, random_start, unflatten
     from .data_files import read as read_data
@@ -52,7 +53,7 @@ _HOME = {
     "save": ("files", "save"),
     "solve": ("continuation.by_effort", "solve"),
     "search": ("continuation.search", "search"),
-    "SearchOptions": ("continuation.search", "SearchOptions"),
+    "SearchOptions": ("continuation.search_options", "SearchOptions"),
     "grow": ("continuation.growth", "grow"),
     "GrowthOptions": ("continuation.growth", "GrowthOptions"),
     "grow_by_gain": ("continuation.growth_by_gain", "grow_by_gain"),

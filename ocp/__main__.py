@@ -105,7 +105,12 @@ def _solver_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--data", type=Path, help="file with the inputs, where FILE refers to one")
     verb.add_argument("--solver", default=None, help="structured (default), ipopt or fatrop")
     verb.add_argument("--tolerance", type=float, default=1e-8, help="on max|dJ/du| (1e-8)")
-    verb.add_argument("--max-iterations", type=int, default=3000, help="in each solve (3000)")
+    verb.add_argument(
+        "--max-iterations",
+        type=int,
+        default=3000,
+        help="in each solve, of a search in the last (3000)",
+    )
     verb.add_argument("--max-seconds", type=float, default=3600, help="in each solve (3600)")
     verb.add_argument(
         "--option",

@@ -24,9 +24,10 @@ from .. import (
     workers,
 )
 from ..atomic import write_atomically
-from ..continuation import by_effort, growth_by_gain, search
+from ..continuation import by_effort, growth_by_gain
 from ..continuation import growth as continuation
 from ..continuation.multistart import BEST, PROBLEM, TABLE, multistart
+from ..continuation.search_options import SearchOptions
 from ..controls import Controls, random_start
 from ..data_options import DataOptions
 from ..evaluation.depth import idle_from, layer_table
@@ -102,7 +103,7 @@ def _check(options: argparse.Namespace) -> None:
         if given[name] is not None:
             raise ValueError(f"--{name} is given with --solver {options.solver}, which grows")
     if options.verb == "solve":
-        search.SearchOptions(effort=given["effort"] or "standard", seconds=given["seconds"])
+        SearchOptions(effort=given["effort"] or "standard", seconds=given["seconds"])
     options.seed = given["seed"] or 0
     if options.seed < 0:
         raise ValueError(f"--seed is {options.seed}; wanted at least 0")
@@ -184,7 +185,7 @@ def _solve(options: argparse.Namespace, content: files.TrainingFile, report: Rep
         return solver(problem, content.controls, options.tolerance, report)
     solver = _solver(options)
     if not options.cold and options.trials is None and options.solver in (None, solvers.DEFAULT):
-        wanted = search.SearchOptions(
+        wanted = SearchOptions(
             effort=options.effort or "standard",
             seconds=options.seconds,
             tolerance=options.tolerance,

@@ -14,7 +14,8 @@ from ..solvers import DEFAULT
 from ..solvers.progress import Report, silent
 from ..solvers.solution import Solution, Solver, Status, interrupted, keeping
 from .growth import GrowthOptions, grow
-from .search import SearchOptions, applies, cost, search
+from .search import applies, search
+from .search_options import SearchOptions, cost
 
 
 def solve(

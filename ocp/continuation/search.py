@@ -26,11 +26,10 @@ import contextlib
 import dataclasses
 import itertools
 import time
-from dataclasses import dataclass
 
 import numpy as np
 
-from .. import interrupts, validation
+from .. import interrupts
 from ..controls import Controls, random_start, zeros
 from ..evaluation import batch
 from ..problem import Problem
@@ -50,6 +49,7 @@ from ..solvers.solution import (
 )
 from ..versions import versions
 from .growth import escape, extend
+from .search_options import EFFORTS, SearchOptions, cost
 
 #: depths of the race and of the selections after it
 LEVELS = (5, 8, 11)
@@ -66,56 +66,12 @@ ESCAPES = 5
 BEHIND = 0.015
 #: at the second level only the best half goes on after so many steps
 HALVED = 40
+#: races of a large budget, and its share for them and their own cycles
+RACES, SHARE = 6, 0.6
 #: bytes of the batch that is evaluated at once
 MEMORY = 1 << 28
-#: what the efforts allow after the race, in steps at the problem's full depth
-EFFORTS = {"quick": 0, "standard": 0, "thorough": 12000}
 #: objectives that differ by less, relatively, belong to one minimum
 SAME = 1e-5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchOptions:
-    """How to search; the defaults were chosen on seeds 0 to 19 of the spirals.
-
-    effort : one of `EFFORTS`: how much work the cycles in depth may do
-    work : instead of an effort, the same in steps at the problem's full depth
-    seconds : instead of both, when to end the cycles
-    tolerance : on the gradient at full depth
-    starts : in the race
-    """
-
-    effort: str = "standard"
-    work: int | None = None
-    seconds: float | None = None
-    tolerance: float = 1e-8
-    starts: int = 16
-    start_scale: float = 0.2
-    race_shakes: tuple[float, ...] = (0.3, 0.5)
-    append_scales: tuple[float, ...] = (0.01, 0.1, 0.3)
-    survivors: int = 3
-    elite: int = 4
-    generation: int = 12
-    cycle_shake: float = 0.2
-
-    def __post_init__(self) -> None:
-        validation.one_of("effort", self.effort, EFFORTS)
-        if self.work is not None:
-            validation.integer("work", self.work, 0)
-        if self.seconds is not None:
-            validation.positive("seconds", self.seconds)
-        validation.positive("tolerance", self.tolerance)
-        for name in ("starts", "survivors", "elite", "generation"):
-            validation.integer(name, getattr(self, name), 1)
-
-    def budget(self, depth: int) -> int:
-        """The work of the cycles, in the unit of `cost`, at a full depth."""
-        return (EFFORTS[self.effort] if self.work is None else self.work) * cost(depth)
-
-
-def cost(depth: int) -> int:
-    """The work of one step of one start, in a unit of its own."""
-    return depth * (depth + 5)
 
 
 def applies(problem: Problem) -> bool:
@@ -201,6 +157,11 @@ class _Search:
         self.work, self.steps = 0, 0
         self.trace: list[Iteration] = []
         self.live: list[Descents] = []
+        self.aside: list[dict[int, tuple[np.ndarray, np.ndarray]]] = []
+        self.known: set[float] = set()
+        self.tick: Tick = never
+        #: whether the trace has one line a descent, not one a step
+        self.brief = False
 
     def at(self, depth: int) -> Problem:
         """The problem at a depth, from the second level on with the cost of an idle tail."""
@@ -215,10 +176,12 @@ class _Search:
     def climb(self) -> None:
         """Race at the first level, and grow the best of each level to the next."""
         options, first = self.options, self.levels[0]
-        count = options.starts - options.starts // 4
+        starts = EFFORTS[options.effort][0] if options.starts is None else options.starts
+        count = starts - starts // 4
+        # where the race is all, other starts are worth more than time
+        fresh = starts if len(self.levels) == 1 else starts - count
         own = [
-            random_start(self.at(first), self.rng, options.start_scale)
-            for _ in range(1 + options.starts - count)
+            random_start(self.at(first), self.rng, options.start_scale) for _ in range(1 + fresh)
         ]
         packed = batch.pack(own)
         # one start goes to where all of them stall, the others go on from there
@@ -234,29 +197,58 @@ class _Search:
             self.promote(level, points[: min(near, options.survivors)])
 
     def cycles(self) -> None:
-        """Crop, shake, solve, grow back, generation by generation, until the budget ends."""
-        options = self.options
-        budget = self.work + options.budget(self.problem.depth)
-        seconds = options.seconds
-        tick = never if seconds is None else until(self.begun + seconds)
+        """Crop, shake, solve, grow back, generation by generation, until the budget ends.
+
+        With a large budget several races go first, each with cycles of its own: the survivors of
+        one have common ancestors, and a poor one is not left.
+        """
+        options, climbed = self.options, self.work
         if len(self.levels) == 1:
             return
-        level, top = self.levels[1], self.levels[-1]
-        known = set(self.found[level][1])
+        total = options.budget(self.problem.depth)
+        began, seconds = time.perf_counter(), options.seconds
+        if seconds is not None:
+            self.tick = until(self.begun + seconds)
+            pace = climbed / max(1e-3, began - self.begun)  # work a second
+            total = int(pace * max(0.0, self.begun + seconds - began))
+        self.brief = True
+        races = min(RACES, total // (4 * climbed))
         with contextlib.suppress(OutOfTime):
-            while self.work < budget or seconds is not None:
-                self.generation(level, tick)
-                points, objectives = self.found[level]
-                near = objectives <= objectives[0] * (1 + BEHIND)
-                new = [i for i, J in enumerate(objectives) if near[i] and J not in known]
-                known |= set(objectives)
-                if new and level < top:
-                    self.promote(top, points[new], tick)
+            for race in range(1, races + 1):
+                while self.work - climbed < SHARE * total * race / races:
+                    self.generation(self.levels[1])
+                self.set_aside()
+                if race < races:
+                    self.climb()
+            self.gather()
+            count = 0
+            while self.work - climbed < total or seconds is not None:
+                count += 1
+                # the last improvements need the deeper level
+                self.generation(self.levels[-1 if races and count % 2 else 1])
+        self.gather()
 
-    def generation(self, level: int, tick: Tick) -> None:
-        """Crops of the survivors, shaken, solved at their depths and grown back to the level."""
+    def set_aside(self) -> None:
+        """Put the survivors of a race away."""
+        self.aside.append(self.found)
+        self.found, self.known = {}, set()
+
+    def gather(self) -> None:
+        """Bring all survivors together."""
+        for other in self.aside:
+            for level, (u, J) in other.items():
+                if level in self.found:
+                    u = np.concatenate([self.found[level][0], u])
+                    J = np.concatenate([self.found[level][1], J])
+                best = distinct(J, self.options.elite)
+                self.found[level] = u[best], J[best]
+        self.aside = []
+
+    def generation(self, level: int) -> None:
+        """Crops of the survivors, shaken, solved at their depths and grown back to a level."""
         options, rng, m = self.options, self.rng, self.problem.layer_size
-        parents = [u for above in self.levels[1:] for u in self.found[above][0]]
+        deep = self.levels[1:] if level == self.levels[1] else [level]
+        parents = [u for above in deep for u in self.found[above][0]]
         crops: dict[int, list[np.ndarray]] = {}
         for i in range(options.generation):
             k = int(rng.integers(max(1, level - 4), level))
@@ -265,17 +257,23 @@ class _Search:
                 u + options.cycle_shake * rng.random() * rng.standard_normal(len(u))
             )
         grown = []
+        self.known |= set(self.found[self.levels[1]][1])
         for k in sorted(crops):
-            u = self.descend(k, np.array(crops[k]), tolerance=1e-4, keep=False, tick=tick)
+            u = self.descend(k, np.array(crops[k]), tolerance=1e-4, keep=False)
             grown.append(self.extended(u, level, rng.choice(options.append_scales, len(u))))
-        self.descend(level, np.concatenate(grown), cull=halved, tick=tick)
+        self.descend(level, np.concatenate(grown), cull=halved)
+        points, objectives = self.found[level]
+        near = objectives <= objectives[0] * (1 + BEHIND)
+        new = [i for i, J in enumerate(objectives) if near[i] and J not in self.known]
+        if new and level < self.levels[-1]:
+            self.promote(self.levels[-1], points[new])
 
-    def promote(self, level: int, points: np.ndarray, tick: Tick = never) -> None:
+    def promote(self, level: int, points: np.ndarray) -> None:
         """Grow shallower points, (points, d), to a level, with new layers of every scale."""
         scales = self.options.append_scales
         u = np.tile(points, (len(scales), 1))
         u = self.extended(u, level, np.repeat(scales, len(points)))
-        self.descend(level, u, cull=halved, tick=tick)
+        self.descend(level, u, cull=halved)
 
     def extended(self, u: np.ndarray, depth: int, scales: np.ndarray) -> np.ndarray:
         """Append Gaussian layers to the rows, (points, d), each of its scale."""
@@ -292,7 +290,6 @@ class _Search:
         max_iterations: int = 150,
         keep: bool = True,
         cull: Cull | None = None,
-        tick: Tick = never,
     ) -> np.ndarray:
         """Descend from the rows of u; merge them into those of the level; return where all are."""
         problem = self.at(depth)
@@ -306,11 +303,11 @@ class _Search:
                 tolerance=tolerance,
                 max_iterations=max_iterations,
                 cull=cull,
-                tick=tick,
+                tick=self.tick,
                 into=self.live,
             )
         if keep:
-            self.tell(depth, brief=tick is not never)
+            self.tell(depth)
         steps = sum(one.steps for one in self.live)
         self.steps, self.work = self.steps + steps, self.work + steps * cost(depth)
         points = np.concatenate([one.u for one in self.live])
@@ -326,10 +323,10 @@ class _Search:
                 self.found[depth] = points[best], objectives[best]
         return points
 
-    def tell(self, depth: int, *, brief: bool) -> None:
+    def tell(self, depth: int) -> None:
         """Lines of the trace for the descents just made, of the best start, and of the report."""
         seconds = time.perf_counter() - self.begun
-        lines = [line for one in self.live for line in (one.path[-1:] if brief else one.path)]
+        lines = [line for one in self.live for line in (one.path[-1:] if self.brief else one.path)]
         for steps, J, residual in lines:
             self.trace.append(
                 Iteration(
@@ -382,6 +379,7 @@ class _Search:
 
     def start(self) -> np.ndarray:
         """The best point there is, (d,): of the deepest level, else of the race under way."""
+        self.gather()
         for level in reversed(self.levels):
             if level in self.found and len(self.found[level][0]):
                 return self.found[level][0][0]

@@ -22,7 +22,7 @@ def run(name, *arguments, cwd):
 
 
 def test_spirals(tmp_path):
-    done = run("spirals_ocp.py", "--quick", "--output", tmp_path / "out", cwd=tmp_path)
+    done = run("spirals_ocp.py", "--quick", "--pdf", "--output", tmp_path / "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "SOLVED: Strict local minimum" in done.stdout
     assert "classified right  24 of 24" in done.stdout
@@ -43,6 +43,10 @@ def test_spirals(tmp_path):
         (["--p-d", "0.4"], "error: p_d is 0.4"),
         (["--width", "1"], "error: width is 1"),
         (["--starts", "0"], "error: --starts is 0"),
+        (["--effort", "much"], "error: effort is 'much'"),
+        (["--effort", "quick", "--seconds", "3"], "error: --effort is given with --seconds"),
+        (["--effort", "quick", "--trials", "3"], "error: --effort is given with --trials"),
+        (["--seconds", "3", "--solver", "ipopt"], "error: --seconds is given with --solver"),
         (["--points-per-class", "0"], "error: points_per_class is 0"),
     ],
 )

@@ -73,7 +73,7 @@ def test_the_same_command_writes_the_same_bytes(toml, tmp_path):
 
 def test_an_unsolved_problem_is_written_with_its_status_and_exit_1(toml, tmp_path, capsys):
     path = tmp_path / "a.safetensors"
-    assert main(["solve", str(toml), "--max-iterations", "2", "--output", str(path)]) == 1
+    assert main(["solve", str(toml), "--cold", "--max-iterations", "2", "--output", str(path)]) == 1
     assert files.load(path).origin["status"] == "ITERATION_LIMIT"
     assert "Iteration limit reached" in capsys.readouterr().out
 

@@ -18,7 +18,16 @@ ROOT = Path(__file__).parents[2]
 NAMES = [
     *("Problem", "Controls", "datasets", "load_problem", "TrainingFile", "load", "save"),
     *("read_data", "Dataset"),
-    *("solve", "grow", "GrowthOptions", "grow_by_gain", "GainOptions", "smoothed_relu"),
+    *(
+        "solve",
+        "search",
+        "SearchOptions",
+        "grow",
+        "GrowthOptions",
+        "grow_by_gain",
+        "GainOptions",
+        "smoothed_relu",
+    ),
     *("multistart", "polish", "Solution", "Status", "SolveError"),
     *("objective", "layer_table", "depth_used", "entry_layer", "idle_from"),
     # what studies compose: starts, solvers by name, parts of growth, values and derivatives

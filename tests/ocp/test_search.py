@@ -10,7 +10,7 @@ from test_interrupts import press
 
 import ocp
 from ocp.continuation import by_effort, search
-from ocp.continuation.search import SearchOptions
+from ocp.continuation.search_options import SearchOptions, cost
 from ocp.controls import flatten, random_start
 from ocp.evaluation.rollout import objective
 from ocp.solvers.solution import Status
@@ -64,7 +64,7 @@ def test_the_budget_is_kept(deep):
             own.climb()
             climbed = own.work
             own.cycles()
-        spent.append((own.work - climbed) / search.cost(deep.depth))
+        spent.append((own.work - climbed) / cost(deep.depth))
     assert spent[0] == 0
     # the generation under way is finished
     assert 40 <= spent[1] < 40 + 200

@@ -1,0 +1,55 @@
+"""How much work a search may do, and how it counts it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .. import validation
+
+#: starts of the race, and what the cycles may do, in steps at the problem's full depth
+EFFORTS = {"quick": (8, 0), "standard": (16, 0), "thorough": (16, 7000)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchOptions:
+    """How to search; the defaults were chosen on seeds 0 to 19 of the spirals.
+
+    effort : one of `EFFORTS`: how many starts, and how much work the cycles in depth may do
+    work : of the cycles, instead of the effort's, in steps at the problem's full depth
+    seconds : instead of a count of work, when to end the cycles
+    tolerance : on the gradient at full depth
+    starts : in the race, instead of the effort's
+    """
+
+    effort: str = "standard"
+    work: int | None = None
+    seconds: float | None = None
+    tolerance: float = 1e-8
+    starts: int | None = None
+    start_scale: float = 0.2
+    race_shakes: tuple[float, ...] = (0.3, 0.5)
+    append_scales: tuple[float, ...] = (0.01, 0.1, 0.3)
+    survivors: int = 3
+    elite: int = 4
+    generation: int = 9
+    cycle_shake: float = 0.2
+
+    def __post_init__(self) -> None:
+        validation.one_of("effort", self.effort, EFFORTS)
+        if self.work is not None:
+            validation.integer("work", self.work, 0)
+        if self.seconds is not None:
+            validation.positive("seconds", self.seconds)
+        validation.positive("tolerance", self.tolerance)
+        for name in ("starts", "survivors", "elite", "generation"):
+            if getattr(self, name) is not None:
+                validation.integer(name, getattr(self, name), 1)
+
+    def budget(self, depth: int) -> int:
+        """The work of the cycles, in the unit of `cost`, at a full depth."""
+        return (EFFORTS[self.effort][1] if self.work is None else self.work) * cost(depth)
+
+
+def cost(depth: int) -> int:
+    """The work of one step of one start, in a unit of its own."""
+    return depth * (depth + 5)
