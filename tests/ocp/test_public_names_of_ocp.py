@@ -17,7 +17,7 @@ from ocp.__main__ import main
 ROOT = Path(__file__).parents[2]
 NAMES = [
     *("Problem", "Controls", "datasets", "load_problem", "TrainingFile", "load", "save"),
-    *("read_data", "Dataset", "SearchOptions", "search"),
+    *("read_data", "Dataset"),
     *(
         "solve",
         "search",
