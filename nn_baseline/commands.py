@@ -13,7 +13,7 @@ from rich.console import Console
 
 from ocp import data_options, description, exits, files, run_folder
 from ocp.atomic import write_atomically
-from ocp.container import json_values as finite_values
+from ocp.container import json_values
 from ocp.data_options import DataOptions
 from ocp.files import TrainingFile
 from ocp.outputs import check_outputs, inputs_of
@@ -32,7 +32,6 @@ from .tables import (
     Samples,
     TrainingLines,
     crop_table,
-    json_values,
     layers_of,
     outcome_of,
     show_layers,
@@ -109,7 +108,7 @@ def eval(args: argparse.Namespace) -> int:
     _check_files(args)
     network, content = checkpoint.load_training(args.file, args.data)
     found = layers_of(network, _held_out(content))
-    _write_json(args.json, json_values(found))
+    _write_json(args.json, {name: dataclasses.asdict(layers) for name, layers in found.items()})
     show_layers(console(args.json, soft_wrap=True), found)
     return exits.OK
 
@@ -342,7 +341,7 @@ def _again(content: TrainingFile, epochs: int, lr: float | None) -> Options:
 def _write_json(path: Path | None, content: object) -> None:
     if path is not None:
         write_atomically(
-            path, (json.dumps(finite_values(content), indent=1, allow_nan=False) + "\n").encode()
+            path, (json.dumps(json_values(content), indent=1, allow_nan=False) + "\n").encode()
         )
 
 

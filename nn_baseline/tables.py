@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from pathlib import Path
 
@@ -28,11 +27,6 @@ def layers_of(network: Network, held_out: Samples | None) -> dict[str, Layers]:
     if held_out is not None:
         found["held-out"] = evaluate(network, *samples(network, *held_out))
     return found
-
-
-def json_values(found: dict[str, Layers]) -> dict:
-    """Return what `layers_of` found as JSON values."""
-    return {name: _json_values(layers) for name, layers in found.items()}
 
 
 def show_layers(console: Console, found: dict[str, Layers]) -> None:
@@ -129,8 +123,3 @@ class TrainingLines:
         for finding in result.findings:
             self.console.print(f"{finding.message}: {finding.hint}")
         self.console.print(f"{result.steps} steps, {result.seconds:.1f} s; files in {folder}")
-
-
-def _json_values(layers: Layers) -> dict:
-    values = dataclasses.asdict(layers)
-    return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}

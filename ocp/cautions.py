@@ -8,12 +8,12 @@ from .problem import Problem
 
 #: above these the inputs' size decides what is learnt; our choice
 SPREAD, LARGEST = 1e3, 100.0
-_SHOWN = 10
+_SHOWN, _ROWS = 10, 4096
 
 
 def cautions(problem: Problem) -> tuple[str, ...]:
     """Return the sentences, the root cause of a bad outcome first."""
-    lifted = problem.input_values @ problem.lift_weight.T + problem.lift_bias
+    lifted = _lifted(problem)
     found = [*_ranges(lifted), *_duplicates(problem, lifted)]
     n_c = problem.n_classes
     centred = problem.readout_weight - problem.readout_weight.mean(axis=0)
@@ -38,8 +38,7 @@ def cautions(problem: Problem) -> tuple[str, ...]:
 
 def ranges(problem: Problem) -> str:
     """Return the sentence on inputs of very different or very large size; "" where they are not."""
-    lifted = problem.input_values @ problem.lift_weight.T + problem.lift_bias
-    return next(iter(_ranges(lifted)), "")
+    return next(iter(_ranges(_lifted(problem))), "")
 
 
 def outcome(problem: Problem, right: np.ndarray, *, settled: bool) -> str:
@@ -74,6 +73,15 @@ def by_class(problem: Problem, right: np.ndarray) -> str:
         order = np.argsort(right - totals, kind="stable")[:_SHOWN]
     parts = [f"{problem.classes[c]}: {int(right[c])} of {totals[c]}" for c in order]
     return f"by class {', '.join(parts)}" + ", ..." * (problem.n_classes > _SHOWN)
+
+
+def _lifted(problem: Problem) -> np.ndarray:
+    """x_0 of all samples, (n_d, n); images as float64 all at once could fill the memory."""
+    x = np.empty((problem.n_samples, problem.width))
+    for i in range(0, len(x), _ROWS):
+        rows = slice(i, i + _ROWS)
+        x[rows] = problem.input_rows(rows) @ problem.lift_weight.T + problem.lift_bias
+    return x
 
 
 def _ranges(lifted: np.ndarray) -> list[str]:

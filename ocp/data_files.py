@@ -61,11 +61,10 @@ def read(
         option that helps
     OSError : the file cannot be read
     """
-    if given:
-        options = DataOptions.of(
-            {**({} if options is None else _asdict(options)), **given}, "the reader's options"
-        )
     options = options or DataOptions()
+    if given:
+        told = {**dataclasses.asdict(options), **given}
+        options = DataOptions.of(told, "the reader's options")
     if n_classes is not None:
         n_classes = integer("n_classes", n_classes, 2)
     if isinstance(source, (str, os.PathLike)):
@@ -92,10 +91,6 @@ def read(
         f"the data are {type(source).__name__}; wanted a path, a DataFrame, a pair (inputs, labels)"
         " or a mapping of arrays"
     )
-
-
-def _asdict(options: DataOptions) -> dict[str, Any]:
-    return {name: getattr(options, name) for name in DataOptions.__dataclass_fields__}
 
 
 def read_inputs(path: str | os.PathLike) -> np.ndarray:

@@ -53,13 +53,11 @@ _SECTIONS = ("problem", "data", "lift", "readout")
 class Described:
     """A problem, and the samples that it was made of with what was said of them.
 
-    files : what was read, and may not be written over by the same command
     note : what was decided beside
     """
 
     problem: Problem
     dataset: Dataset
-    files: tuple[Path, ...] = ()
     note: str = ""
 
     @property
@@ -152,7 +150,7 @@ def from_description(
     if n_classes is not None:
         n_classes = integer("n_classes", n_classes, 2)
     section = description.get("data", {"name": "spirals"})
-    dataset, files = _data(section, folder, n_classes, dict(given or {}))
+    dataset = _data(section, folder, n_classes, dict(given or {}))
     if "input_scale" in statement or "input_shift" in statement:
         dataset = dataclasses.replace(
             dataset,
@@ -172,7 +170,7 @@ def from_description(
     note = ""
     if "width" not in statement and problem.width != WIDTH:
         note = f"; width {problem.width}, as many as the inputs"
-    return Described(problem=problem, dataset=dataset, files=files, note=note)
+    return Described(problem=problem, dataset=dataset, note=note)
 
 
 def load(path: str | os.PathLike) -> Problem:
@@ -207,10 +205,9 @@ def read(
             raise ValueError(f"the suffix is {path.suffix!r}; wanted .toml or .json")
         if not isinstance(description, dict):
             raise ValueError(f"found {type(description).__name__}; wanted an object")
-        found = from_description(description, path.parent, given, changes)
+        return from_description(description, path.parent, given, changes)
     except (ValueError, OverflowError) as error:
         raise ValueError(f"{path}: {error}") from None
-    return dataclasses.replace(found, files=(path, *found.files))
 
 
 def parse_toml(text: str) -> dict:
@@ -269,9 +266,7 @@ def _known_keys(statement: dict, where: str) -> dict:
     return statement
 
 
-def _data(
-    section: dict, folder: Path, n_classes: int | None, given: dict[str, Any]
-) -> tuple[Dataset, tuple[Path, ...]]:
+def _data(section: dict, folder: Path, n_classes: int | None, given: dict[str, Any]) -> Dataset:
     kinds = [key for key in ("name", "file", "inputs") if key in section]
     if len(kinds) != 1:
         raise ValueError(
@@ -282,8 +277,7 @@ def _data(
         if not isinstance(section["file"], str):
             raise ValueError(f"file is {section['file']!r}; wanted the name of a file")
         options = DataOptions.of(arguments, "section 'data'").replaced(given)
-        path = folder / section["file"]
-        return data_files.read(path, options=options, n_classes=n_classes), (path,)
+        return data_files.read(folder / section["file"], options=options, n_classes=n_classes)
     standardise = arguments.pop("standardise", False)
     if not isinstance(standardise, bool):
         raise ValueError(f"standardise is {standardise!r}; wanted true or false")
@@ -303,7 +297,7 @@ def _data(
         if wide is not None:
             wide = validation_names("columns", wide, dataset.inputs.shape[1])
         own = dataset.classes if own is None else own
-        return dataclasses.replace(dataset, standardise=standardise, classes=own, columns=wide), ()
+        return dataclasses.replace(dataset, standardise=standardise, classes=own, columns=wide)
     name = section["name"]
     if not isinstance(name, str) or name not in datasets.GENERATORS:
         raise ValueError(
@@ -319,9 +313,8 @@ def _data(
     inputs, labels = generator(**arguments)
     count = max(2, int(labels.max()) + 1) if n_classes is None else n_classes
     classes(labels, count)
-    return (
-        Dataset(name=name, inputs=inputs, labels=labels, n_classes=count, standardise=standardise),
-        (),
+    return Dataset(
+        name=name, inputs=inputs, labels=labels, n_classes=count, standardise=standardise
     )
 
 

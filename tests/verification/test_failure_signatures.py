@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from small_minima import solved
 
+from ocp.controls import zeros
 from ocp.files import TrainingFile
+from ocp.problem import Problem
 from verification import api
 from verification.checks.diagnosis import check_diagnosis
 from verification.evaluation.layers import depth_used, entry_layer
@@ -84,3 +86,35 @@ def test_a_larger_p_d_is_advised_only_where_it_is_small():
 def test_not_said_where_the_samples_are_right(changes):
     problem, controls = solved(depth=8, **changes)
     assert "settled_unfitted" not in signatures(problem, controls)
+
+
+def at_rest(inputs, **changes):
+    """What is said of u = 0, where the state is the input and its larger coordinate the answer."""
+    labels = np.array([0, 0, 1, 1])
+    problem = Problem(inputs=inputs, labels=labels, n_classes=2, width=2, depth=1, **changes)
+    return signatures(problem, zeros(problem))
+
+
+def test_an_outcome_no_better_than_the_largest_class_is_said_with_its_root_cause():
+    found = at_rest(np.array([[2.0, 1.0], [3.0, 1.0], [2.0, 1.0], [3.0, 1.0]]))
+    line = found["largest_class"]
+    assert line.measured == 2.0 and "right are 2 of 4 samples" in line.message
+    assert "start anew" in line.message and "input_scale" not in found
+    # inputs that reach thousands are the root cause, and the only advice
+    found = at_rest(np.array([[2e3, 1.0], [3e3, 1.0], [2e3, 1.0], [3e3, 1.0]]))
+    assert "--standardise" in found["largest_class"].message
+    assert "start anew" not in found["largest_class"].message
+    # three of four are better than the largest class: the size of the inputs is a line of its own
+    found = at_rest(np.array([[2e3, 1.0], [3e3, 1.0], [1.0, 4.0], [3e3, 1.0]]))
+    assert "largest_class" not in found and found["input_scale"].measured == 0.25
+    # nothing is said where all are right, whatever the size
+    found = at_rest(np.array([[2e3, 1.0], [3e3, 1.0], [1.0, 4.0], [2.0, 3e3]]))
+    assert not {"largest_class", "input_scale", "by_class"} & found.keys()
+
+
+def test_wrong_samples_are_counted_by_the_names_of_their_classes():
+    inputs = np.array([[2.0, 1.0], [3.0, 1.0], [2.0, 1.0], [1.0, 4.0]])
+    found = at_rest(inputs, class_names=("rock", "mine"))
+    assert found["by_class"].message == "right by class rock: 2 of 2, mine: 1 of 2"
+    assert "2 (mine)" in found["laggards"].message
+    assert "by_class" not in at_rest(inputs)

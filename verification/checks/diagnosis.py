@@ -56,20 +56,18 @@ def _line(name: str, message: str, measured: float = float("nan"), where: str = 
 def _inputs(subject: TrainingSubject) -> list[Entry]:
     """Inputs whose size decides what is learnt, and outcomes no better than a constant answer."""
     problem, right = subject.problem, subject.survey.right[-1]
+    if right.all():
+        return []
+    found = np.bincount(problem.labels[right], minlength=problem.n_classes)
     lines: list[Entry] = []
-    wrong = int((~right).sum())
-    scale = cautions.ranges(problem)
-    if scale and wrong:
-        lines.append(_line("input_scale", scale, wrong / len(right)))
-    largest = int(np.bincount(problem.labels).max())
-    if right.sum() <= largest:
-        text = f"no more samples are right than the largest class has ({largest})"
-        text += "" if scale else ": lower r, give more layers or width, or start anew"
-        lines.append(_line("largest_class", text, float(right.sum())))
-    if wrong and problem.class_names:
-        found = np.bincount(problem.labels[right], minlength=problem.n_classes)
+    if found.sum() <= np.bincount(problem.labels).max():
+        text = cautions.outcome(problem, found, settled=True)
+        lines.append(_line("largest_class", text, float(found.sum())))
+    elif scale := cautions.ranges(problem):
+        lines.append(_line("input_scale", scale, 1.0 - float(right.mean())))
+    if problem.class_names:
         text = f"right {cautions.by_class(problem, found)}"
-        lines.append(_line("by_class", text, float(right.sum())))
+        lines.append(_line("by_class", text, float(found.sum())))
     return lines
 
 
