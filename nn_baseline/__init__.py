@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from .initialisation import problem_of
     from .model import Network, soft_cross_entropy
     from .options import Options
+    from .result import Status
     from .start import samples, start_network
-    from .training import Status, train
+    from .training import train
 
 #: file -> its public names; a file without names is public itself
 _HOME: dict[str, tuple[str, ...]] = {
@@ -34,7 +35,8 @@ _HOME: dict[str, tuple[str, ...]] = {
     "model": ("Network", "soft_cross_entropy"),
     "options": ("Options",),
     "start": ("samples", "start_network"),
-    "training": ("Status", "train"),
+    "result": ("Status",),
+    "training": ("train",),
 }
 __all__ = [
     "Layers",

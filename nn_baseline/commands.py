@@ -27,6 +27,7 @@ from .fetch import fetch as fetch_files
 from .initialisation import at_depth, problem_of
 from .model import Network
 from .options import Options
+from .result import Status
 from .start import available_device, samples, start_network
 from .tables import (
     Samples,
@@ -36,7 +37,7 @@ from .tables import (
     outcome_of,
     show_layers,
 )
-from .training import FILES, Status, check_use
+from .training import FILES, check_use
 from .training import train as run_training
 
 #: of a file's own claim; longer trainings have to be asked for

@@ -14,8 +14,8 @@ from ocp import cautions
 from .cropping import Crop
 from .evaluation import Layers, evaluate
 from .model import Network
+from .result import Progress, Result
 from .start import samples
-from .training import Progress, Result
 
 #: held-out inputs and labels
 Samples = tuple[np.ndarray, np.ndarray]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import killed_runs
 import pytest
 import robustness_runs
 
@@ -28,17 +29,17 @@ def test_nothing_is_lost_in_a_small_part_of_the_campaign(tmp_path):
 def test_files_are_compared_to_the_bit_but_for_their_seconds(tmp_path):
     (tmp_path / "seed_0.json").write_text(json.dumps({"seed": 0, "seconds": 1.5}))
     (tmp_path / "log.jsonl").write_text('{"epoch": 1, "seconds": 2}\n')
-    before = robustness_runs.plain(tmp_path)
+    before = killed_runs.plain(tmp_path)
     (tmp_path / "seed_0.json").write_text(json.dumps({"seed": 0, "seconds": 2.5}))
-    assert robustness_runs.plain(tmp_path) == before
+    assert killed_runs.plain(tmp_path) == before
     (tmp_path / "log.jsonl").write_text('{"epoch": 1, "seconds": 2}\n{"epoch": 1, "seconds": 2}\n')
-    after = robustness_runs.plain(tmp_path)
-    assert robustness_runs._differences(before, after) == ["log.jsonl differs"]
+    after = killed_runs.plain(tmp_path)
+    assert killed_runs.differences(before, after) == ["log.jsonl differs"]
     (tmp_path / "log.jsonl").write_text('{"epoch": 1, "seconds": 2}')  # without its end
-    assert robustness_runs.plain(tmp_path) != before
+    assert killed_runs.plain(tmp_path) != before
     (tmp_path / ".x.tmp").write_text("")
     (tmp_path / "seed_0.json").unlink()
-    found = robustness_runs._differences(before, robustness_runs.plain(tmp_path))
+    found = killed_runs.differences(before, killed_runs.plain(tmp_path))
     assert found == ["seed_0.json is missing", ".x.tmp is left", "log.jsonl differs"]
 
 
