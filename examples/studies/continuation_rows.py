@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import exact
 import numpy as np
 import study
+import study_rows
 
 CHECKS = exact.CHECKS
 #: how all studies grow their rows; each adds the scale of appended layers
@@ -96,7 +97,7 @@ def grown(
                 part=part,
                 label=f"{label(chain)}_{depth}",
                 parameters=chain | {"depth": depth},
-                given={"shallower": study.file_of(own[-1], exact.SOLUTION)} if own else {},
+                given={"shallower": study_rows.file_of(own[-1], exact.SOLUTION)} if own else {},
             )
             for chain, own in zip(of, found, strict=True)
         ]
@@ -110,7 +111,9 @@ def ladders(held: study.Study, found: list[list[dict]], part: str = "ladders") -
     tasks = []
     for own in found:
         chain = {k: v for k, v in own[0]["parameters"].items() if k != "depth"}
-        given = {f"N={r['parameters']['depth']}": study.file_of(r, exact.SOLUTION) for r in own}
+        given = {
+            f"N={r['parameters']['depth']}": study_rows.file_of(r, exact.SOLUTION) for r in own
+        }
         tasks.append(study.Task(part=part, label=label(chain), parameters=chain, given=given))
     return held.rows(ladder, tasks)
 
@@ -150,7 +153,7 @@ def _carry_tasks(part: str, name: str, here: float, way: str, rows: dict) -> lis
     tasks = []
     for row in rows.values():
         parameters = row["parameters"] | {name: here, "carried": way}
-        given = {"neighbour": study.file_of(row, exact.SOLUTION)}
+        given = {"neighbour": study_rows.file_of(row, exact.SOLUTION)}
         task = study.Task(part=part, label=label(parameters), parameters=parameters, given=given)
         tasks.append(task)
     return tasks

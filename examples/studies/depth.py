@@ -26,6 +26,7 @@ import exact
 import numpy as np
 import pictures
 import study
+import study_rows
 import trained
 
 from ocp import exits
@@ -127,7 +128,7 @@ def tasks_of_crops(options, rows: list[list[dict]]) -> list[study.Task]:
             parameters=dict(zip(("data", "activation"), key, strict=True))
             | {"whole_depth": options.crop_at, "whole_J": row["result"]["J"], "seed": 0,
                "whole_right": row["result"]["right"], "growth": GROWTH},
-            given={"whole": study.file_of(row, exact.SOLUTION)},
+            given={"whole": study_rows.file_of(row, exact.SOLUTION)},
         )
         for key, row in best.items()
     ]  # fmt: skip

@@ -26,6 +26,7 @@ import exact
 import numpy as np
 import pictures
 import study
+import study_rows
 
 from ocp import exits
 from ocp.atomic import write_atomically
@@ -198,7 +199,7 @@ def tasks_of_shakes(options, rows: list[dict], generation: int) -> list[study.Ta
             part="shakes",
             label=f"{generation}_{i}",
             parameters={"generation": generation, "seed": i, "noise": (0.1, 0.3)[i // 4 % 2]},
-            given={"from": study.file_of(best[i % len(best)], exact.SOLUTION)},
+            given={"from": study_rows.file_of(best[i % len(best)], exact.SOLUTION)},
         )
         for i in range(options.shakes)
     ]
@@ -225,7 +226,7 @@ def distinct(folder, rows: list[dict]) -> list[list[dict]]:
     solved = [row for row in rows if row["result"]["status"] == "SOLVED"]
     if not solved:
         return []
-    contents = [load(folder / study.file_of(row, exact.SOLUTION)) for row in solved]
+    contents = [load(folder / study_rows.file_of(row, exact.SOLUTION)) for row in solved]
     groups = optima.distinct(contents[0].problem, [c.controls for c in contents])
     return [[solved[i] for i in sorted(group)] for group in groups]
 
@@ -243,7 +244,7 @@ def optima_table(groups: list[list[dict]], certificates: list[dict]) -> list[dic
         names = ("J", "curvature", "curvature_band", "gradient", "depth_used", "entry", "off")
         line = {"rank": rank, "row": group[0]["name"]} | {n: first[n] for n in names} | ended
         line |= {"right": first["right"], "exit_code": first["exit_code"]}
-        proof = proofs.get(study.file_of(group[0], exact.SOLUTION))
+        proof = proofs.get(study_rows.file_of(group[0], exact.SOLUTION))
         if proof is not None:
             names = ("certificate", "distance", "lower_bound", "certificate_says")
             line |= {"exit_code_with_certificate": proof["result"]["exit_code"]}
@@ -299,7 +300,7 @@ def compute(options: argparse.Namespace, held: study.Study) -> None:
         certificate,
         [
             study.Task(part="certificates", label=f"{rank}", parameters={},
-                       given={"minimum": study.file_of(group[0], exact.SOLUTION)})
+                       given={"minimum": study_rows.file_of(group[0], exact.SOLUTION)})
             for rank, group in enumerate(groups[: options.certified], 1)
         ],
     )  # fmt: skip

@@ -18,30 +18,23 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import contextlib
-import hashlib
 import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import csv_tables
 import executors
+import study_rows
+from study_rows import Task
 
 from ocp import interrupts, run_folder, temporary
 from ocp.atomic import write_atomically
-from ocp.description import loads_json
 from ocp.outputs import check_folder
-from ocp.validation import at_least
 
 #: columns that a table keeps even where all its lines agree
 KEPT = ("row", "seed", "J", "status", "exit_code")
-#: of a row
-FIELDS = (
-    *("name", "part", "parameters", "given", "result", "versions", "files"),
-    *("cpu_seconds", "wall_seconds"),
-)
 Files = dict[str, bytes]
 #: (parameters, files of earlier rows) -> (results, files)
 Compute = Callable[[dict, Files], tuple[dict, Files]]
@@ -49,27 +42,6 @@ Compute = Callable[[dict, Files], tuple[dict, Files]]
 
 class OutOfTime(Exception):
     """The minutes are over; what has been finished is kept."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """One row to be computed.
-
-    part : table that the row belongs to
-    label : a few readable characters for the row's name
-    parameters : JSON values; seeds and options among them
-    given : name under which the function gets a file -> that file's name among the rows
-    """
-
-    part: str
-    label: str
-    parameters: dict
-    given: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        text = json.dumps([self.part, self.parameters, self.given], sort_keys=True)
-        return f"{self.part}_{self.label}_{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
 
 def parser(description: str, name: str) -> argparse.ArgumentParser:
@@ -151,7 +123,7 @@ class Study:
         ValueError : some rows could not be computed (the others are kept), or one is damaged
         OutOfTime, KeyboardInterrupt : finished rows are kept
         """
-        kept = {task.name for task in tasks if self._is_done(task)}
+        kept = {task.name for task in tasks if study_rows.is_done(self.rows_folder, task)}
         todo = [task for task in tasks if task.name not in kept]
         failures: list[str] = []
         done, begun = len(tasks) - len(todo), time.monotonic()
@@ -164,7 +136,7 @@ class Study:
             with interrupts.shielded():
                 for file, content in produced.items():
                     write_atomically(self.rows_folder / f"{task.name}.{file}", content)
-                write_atomically(self._path(task.name), _encode(row))
+                write_atomically(study_rows.path_of(self.rows_folder, task), study_rows.encode(row))
             done += 1
             left = (time.monotonic() - begun) / (done + len(todo) - len(tasks))
             self._say(
@@ -174,7 +146,7 @@ class Study:
         if failures:
             more = f" and {len(failures) - 1} more" if len(failures) > 1 else ""
             raise ValueError(f"row {failures[0]}{more}; the finished rows are kept")
-        found = [self._read(task) for task in tasks]
+        found = [study_rows.read(self.rows_folder, task) for task in tasks]
         self.seen.update({row["name"]: row for row in found})
         return found
 
@@ -275,48 +247,6 @@ class Study:
         if time.monotonic() > self.deadline:
             raise OutOfTime
 
-    def _path(self, name: str) -> Path:
-        return self.rows_folder / f"{name}.json"
-
-    def _is_done(self, task: Task) -> bool:
-        """Whether a row and all its files are there, which must belong together."""
-        if not self._path(task.name).exists():
-            return False
-        for file, sha256 in self._read(task)["files"].items():
-            path = self.rows_folder / f"{task.name}.{file}"
-            if not path.exists():
-                return False  # computed again
-            if _sha256(path.read_bytes()) != sha256:
-                raise ValueError(
-                    f"{path} is not what the row {task.name}.json made; remove both to compute it"
-                    " again"
-                )
-        return True
-
-    def _read(self, task: Task) -> dict:
-        """Read a row; every field is checked."""
-        path = self._path(task.name)
-        wanted = json.loads(json.dumps([task.name, task.part, task.parameters, task.given]))
-        try:
-            row = loads_json(path.read_text())
-            if not isinstance(row, dict) or tuple(row) != FIELDS:
-                raise ValueError(f"wanted the fields {', '.join(FIELDS)}")
-            if list(row.values())[: len(wanted)] != wanted:
-                raise ValueError("it is another row")
-            for name in ("result", "versions", "files"):
-                if not isinstance(row[name], dict):
-                    raise ValueError(f"{name} is {type(row[name]).__name__}; wanted an object")
-            for name in ("versions", "files"):
-                if not all(isinstance(value, str) for value in row[name].values()):
-                    raise ValueError(f"{name} are no texts")
-            if any("/" in file for file in row["files"]):
-                raise ValueError("files are no names")
-            for name in ("cpu_seconds", "wall_seconds"):
-                at_least(name, row[name], 0)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path} is no row of this study ({error}); remove it") from None
-        return row
-
     def _say(self, text: str) -> None:
         self.console.print(text, soft_wrap=True)
 
@@ -381,11 +311,6 @@ def drawn(name: str, folder: Path, draw) -> dict:
         ) from None
 
 
-def file_of(row: dict, file: str) -> str:
-    """Where a file that the row made lies among the rows."""
-    return f"{row['name']}.{file}"
-
-
 def _attempt(compute: Compute, task: Task, given: Files) -> tuple[dict, Files] | Exception:
     """Compute one row, in the worker; an error of this row alone is its outcome."""
     from threadpoolctl import threadpool_limits
@@ -405,16 +330,8 @@ def _attempt(compute: Compute, task: Task, given: Files) -> tuple[dict, Files] |
         "given": task.given,
         "result": csv_tables.plain(result),
         "versions": versions("casadi", "torch", "python-flint"),
-        "files": {name: _sha256(content) for name, content in sorted(produced.items())},
+        "files": {name: study_rows.sha256(content) for name, content in sorted(produced.items())},
         "cpu_seconds": round(time.process_time() - cpu, 3),
         "wall_seconds": round(time.perf_counter() - wall, 3),
     }
     return row, produced
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _encode(row: dict) -> bytes:
-    return (json.dumps(row, indent=1, allow_nan=False) + "\n").encode()

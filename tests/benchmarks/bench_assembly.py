@@ -10,14 +10,13 @@ different iterates: beside the solves the table has the time of one iteration.
 
 from __future__ import annotations
 
-import json
-import platform
 import statistics
 import sys
 import time
 from unittest import mock
 
 import pytest
+import recorded
 from threadpoolctl import threadpool_limits
 
 import ocp
@@ -60,25 +59,20 @@ def test_default_spirals(benchmark, seed):
             objective={side: found.report.objective for side, found in last.items()},
             status={side: found.status.name for side, found in last.items()},
             versions=last["with"].report.versions,
-            host=f"{platform.machine()}, {platform.system()}",
+            host=recorded.host(),
         )
 
 
 def table(path: str) -> str:
     """Return the committed table of a pytest-benchmark JSON file."""
-    with open(path) as file:
-        content = json.load(file)
-    rows = [b["extra_info"] for b in content["benchmarks"]]
-    cpu = content["machine_info"]["cpu"]["brand_raw"]
+    rows, said = recorded.rows_and_host(path)
     lines = [
         "# What the assembly for Euler's method saves of a default solve",
         "",
         "`python -m pytest tests/benchmarks/bench_assembly.py --benchmark-only"
         " --benchmark-json=FILE`, then `python tests/benchmarks/bench_assembly.py FILE`.",
         "",
-        f"Host: {cpu}, {rows[0]['host']}; one thread.  Versions: "
-        + ", ".join(f"{k} {v}" for k, v in rows[0]["versions"].items())
-        + ".  `ocp.solve` of the default spirals (194 points, N = 20, n = 3, growth by the"
+        said + ".  `ocp.solve` of the default spirals (194 points, N = 20, n = 3, growth by the"
         f" structured solver, 4 trials, tolerance 1e-8); processor seconds, medians of {ROUNDS}"
         " rounds, with and without alternating in one process.",
         "",

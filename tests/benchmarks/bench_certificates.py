@@ -10,8 +10,6 @@ the time goes is read from one more run under cProfile, which slows Python down.
 from __future__ import annotations
 
 import cProfile
-import json
-import platform
 import pstats
 import statistics
 import sys
@@ -20,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import recorded
 from threadpoolctl import threadpool_limits
 
 import ocp
@@ -113,25 +112,20 @@ def test_certificates(benchmark, case):
             rho=found.rho,
             parts=parts(problem, u),
             versions=versions("python-flint"),
-            host=f"{platform.machine()}, {platform.system()}",
+            host=recorded.host(),
         )
 
 
 def table(path: str) -> str:
     """Return the committed table of a pytest-benchmark JSON file."""
-    with open(path) as file:
-        content = json.load(file)
-    rows = [b["extra_info"] for b in content["benchmarks"]]
-    cpu = content["machine_info"]["cpu"]["brand_raw"]
+    rows, said = recorded.rows_and_host(path)
     lines = [
         "# What a certificate takes",
         "",
         "`python -m pytest tests/benchmarks/bench_certificates.py --benchmark-only"
         " --benchmark-json=FILE`, then `python tests/benchmarks/bench_certificates.py FILE`.",
         "",
-        f"Host: {cpu}, {rows[0]['host']}; one thread.  Versions: "
-        + ", ".join(f"{k} {v}" for k, v in rows[0]["versions"].items())
-        + ".  `certify_minimum` after imports on minima of the default spirals (194 points,"
+        said + ".  `certify_minimum` after imports on minima of the default spirals (194 points,"
         f" N = 20); processor seconds, medians of {ROUNDS} runs by matrices and one in balls"
         " throughout, which was all there was before, up to 1000 variables.",
         "",

@@ -9,14 +9,13 @@ defaults; "cold, QAMD" changes only the ordering of the factorisation; "growth" 
 
 from __future__ import annotations
 
-import json
-import platform
 import statistics
 import sys
 import time
 
 import numpy as np
 import pytest
+import recorded
 
 from ocp import datasets
 from ocp.continuation.growth import GrowthOptions, grow
@@ -63,25 +62,20 @@ def test_default_spirals(benchmark, method, seed):
         iterations=report.iterations,
         right=int(right.sum()),
         versions=report.versions,
-        host=f"{platform.machine()}, {platform.system()}",
+        host=recorded.host(),
     )
 
 
 def table(path: str) -> str:
     """Return the committed table of a pytest-benchmark JSON file."""
-    with open(path) as file:
-        content = json.load(file)
-    rows = [{**b["extra_info"], "seconds": b["stats"]["median"]} for b in content["benchmarks"]]
-    cpu = content["machine_info"]["cpu"]["brand_raw"]
+    rows, said = recorded.rows_and_host(path)
     lines = [
         "# IPOPT on the default spirals: cold and with depth growth",
         "",
         "`python -m pytest tests/benchmarks/bench_ipopt.py --benchmark-only"
         " --benchmark-json=FILE`, then `python tests/benchmarks/bench_ipopt.py FILE`.",
         "",
-        f"Host: {cpu}, {rows[0]['host']}; one thread.  Versions: "
-        + ", ".join(f"{k} {v}" for k, v in rows[0]["versions"].items())
-        + ".  194 points, N = 20, n = 3, tolerance 1e-8.",
+        said + ".  194 points, N = 20, n = 3, tolerance 1e-8.",
         "",
         "Compare CPU seconds: other work on the host lengthens the wall time of a row.",
         "",
