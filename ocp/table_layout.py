@@ -114,10 +114,9 @@ def thousands(rows: list[list[str]]) -> str:
 
 def marks(lines: list[str], layout: Layout) -> tuple[str, str]:
     """Return the separator and the decimal mark under which most cells are numbers."""
+    candidates = [layout.separator] if layout.separator else list(SEPARATORS.values())
     best: tuple[tuple[float, float, int], str, str] | None = None
-    for rank, separator in enumerate(SEPARATORS.values()):
-        if layout.separator not in (None, separator):
-            continue
+    for rank, separator in enumerate(candidates):
         rows = _rows(lines, separator)
         for decimal in (".", ","):
             if decimal == separator or layout.decimal not in (None, decimal):
@@ -125,11 +124,8 @@ def marks(lines: list[str], layout: Layout) -> tuple[str, str]:
             score = (*_score(rows, decimal), -rank)
             if best is None or score > best[0]:
                 best = score, separator, decimal
-    if best is None:  # a separator of the user's own
-        own = layout.separator or ","
-        rows = _rows(lines, own)
-        comma = _score(rows, ",") > _score(rows, ".") and own != ","
-        return own, layout.decimal or (",."[not comma])
+    if best is None:
+        raise AssertionError("a layout whose separator is its decimal mark is refused when made")
     return best[1], best[2]
 
 
