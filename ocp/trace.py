@@ -1,8 +1,10 @@
 """The stage trace: what other architectures export to be judged (format "trace-1").
 
 Tensors `logits` (N+1, n_d, n_c), layer 0 before the first block; `control_norm` (N,), the
-Euclidean norm of all that r weighs in a block; `labels` (n_d,).  Metadata "problem" with n_classes,
-depth, h, p_d, r, gamma, beta.  Layer costs are the Euler sums of these.
+Euclidean norm of all that r weighs in a block; `labels` (n_d,).  Optional: `relative_update` and
+`direction_change` (N,), |f|/|x| and 1 - cos of a state before and after a block, mean over samples;
+`ends_norm` (1,): J has (r/2) ends_norm^2 more for what lies before, between and after the blocks.
+Metadata "problem" with n_classes, depth, h, p_d, r, gamma, beta.  Layer costs are the Euler sums.
 """
 
 from __future__ import annotations
@@ -17,7 +19,10 @@ import numpy as np
 from . import container, validation
 
 FORMAT = "trace-1"
-_TYPES = {"logits": ("F64", "F32"), "control_norm": ("F64", "F32"), "labels": ("I64",)}
+_FLOATS = ("F64", "F32")
+_REQUIRED = {"logits": _FLOATS, "control_norm": _FLOATS, "labels": ("I64",)}
+_OPTIONAL = {"relative_update": _FLOATS, "direction_change": _FLOATS, "ends_norm": _FLOATS}
+_TYPES = _REQUIRED | _OPTIONAL
 _KEYS = ("n_classes", "depth", "h", "p_d", "r", "gamma", "beta")
 
 
@@ -38,6 +43,9 @@ class Trace:
     r: float
     gamma: float
     beta: int
+    relative_update: np.ndarray | None = None
+    direction_change: np.ndarray | None = None
+    ends_norm: np.ndarray | None = None
     origin: dict = field(default_factory=dict)
     float32: tuple[str, ...] = ()
     sha256: str = ""
@@ -75,7 +83,8 @@ def save(path: str | os.PathLike, trace: Trace) -> str:
     OSError : the folder is not writable; nothing is left behind
     """
     numbers = _numbers({key: getattr(trace, key) for key in _KEYS})
-    tensors = {name: np.asarray(getattr(trace, name)) for name in _TYPES}
+    given = {name: getattr(trace, name) for name in _TYPES}
+    tensors = {name: np.asarray(value) for name, value in given.items() if value is not None}
     _check_tensors(tensors, numbers)
     statement = {"format": FORMAT, **numbers}
     return container.write(path, statement, trace.origin, tensors, _TYPES)
@@ -83,7 +92,7 @@ def save(path: str | os.PathLike, trace: Trace) -> str:
 
 def _load(path: Path) -> Trace:
     tensors, metadata = container.read(path, _TYPES)
-    for name in _TYPES:
+    for name in _REQUIRED:
         if name not in tensors:
             raise ValueError(f"tensor {name!r} is missing")
     statement = container.json_object(metadata, "problem")
@@ -92,8 +101,9 @@ def _load(path: Path) -> Trace:
     _check_tensors(tensors, numbers)
     sha256 = container.content_hash(statement, tensors)
     float32 = tuple(sorted(k for k, v in tensors.items() if v.dtype == np.float32))
-    for name in ("logits", "control_norm"):
-        tensors[name] = tensors[name].astype(np.float64)
+    for name in tensors:
+        if name != "labels":
+            tensors[name] = tensors[name].astype(np.float64)
     return Trace(**tensors, **numbers, origin=origin, float32=float32, sha256=sha256)
 
 
@@ -128,6 +138,12 @@ def _check_tensors(tensors: dict[str, np.ndarray], numbers: dict) -> None:
         )
     for name, shape in (("logits", (N + 1, len(labels), n_c)), ("control_norm", (N,))):
         validation.shape(f"tensor {name!r}", tensors[name], shape)
-    if tensors["control_norm"].min() < 0:
-        raise ValueError("tensor 'control_norm' has a negative entry; wanted norms")
+    for name, size in (("relative_update", N), ("direction_change", N), ("ends_norm", 1)):
+        if name in tensors:
+            validation.shape(f"tensor {name!r}", tensors[name], (size,))
+    for name in ("control_norm", "relative_update", "direction_change", "ends_norm"):
+        if name in tensors and tensors[name].min() < 0:
+            raise ValueError(f"tensor {name!r} has a negative entry; wanted norms or ratios")
+    if "direction_change" in tensors and tensors["direction_change"].max() > 2.0 + 1e-6:
+        raise ValueError("tensor 'direction_change' has an entry above 2; wanted 1 - cos")
     validation.classes(labels, n_c)

@@ -50,6 +50,14 @@ def trace(depth=3):
     )  # fmt: skip
 
 
+def full_trace():
+    """A trace that says what its blocks do."""
+    one = np.full(3, 0.5)
+    return dataclasses.replace(
+        trace(), relative_update=one, direction_change=0.2 * one, ends_norm=np.array([2.0])
+    )
+
+
 def wide():
     """One coordinate that matters among very many inputs."""
     return file_at(
@@ -159,6 +167,11 @@ DEPTH = rows(
     ("depth of a trace", "used", trace, "idling cannot be told from a trace"),
     ("a trace, cropped", "cropped", trace, "change of J when the network is cropped at the entry layer"),
     ("a trace of one layer", "cropped", lambda: trace(depth=1), "the entry layer is 1 of 1"),
+    ("idle blocks of a plain trace", "idle_blocks", trace, "no relative_update is in the trace; norms alone say little"),
+    ("idle blocks", "idle_blocks", full_trace, "last blocks whose norm is at most 5 % of the largest and whose relative update is at most 1 %, as the file says"),
+    ("relative update", "relative_update", full_trace, "largest |f(x)|/|x| of a block, mean over samples; of the last block 0.5, as the file says"),
+    ("direction change", "direction_change", full_trace, "largest 1 - cos of a block's state before and after; of the last block 0.1, as the file says"),
+    ("ends of a trace", "ends_norm", full_trace, "norm of stem, shortcuts and head: they add 0.002 to J, as the file says"),
     ("logits of a trace", "logits", trace, "largest change of a logit; 0 predictions flip"),
 )  # fmt: skip
 

@@ -127,6 +127,7 @@ TURNPIKE = rows(
     ("depths: idle layers after another file", "not_optimal", lambda: [rests(4), rests(6, spare=9.0, r=0.0), rests(7)], "no file is refuted by appending to or cropping another one"),
     ("depths: appended to", "not_optimal", lambda: [rests(4, r=1.0), rests(7, r=1.0, spare=9.0)], "not globally optimal: 3 idle layers after file 0 costs less at the same depth; restart from there"),
     ("depths: cropped", "not_optimal", lambda: [rests(4, r=1.0, spare=9.0), rests(7, r=1.0)], "not globally optimal: the first 4 layers of file 1 costs less at the same depth; restart from there"),
+    ("depths: a trace appended to", "not_optimal", lambda: [traced(np.full((4, 2), REST)), traced(np.full((6, 2), REST - 3))], "not optimal if both files are what they say and their ends cost the same: 2 idle layers after file 0 costs less at the same depth; restart from there; no proof: a stage trace does not hold the data that its logits come from"),
     ("depths: as it is", "not_optimal", lambda: [rests(4, r=1.0, spare=9.0), rests(4, r=1.0)], "not globally optimal: the controls of file 1 costs less at the same depth; restart from there"),
 )  # fmt: skip
 

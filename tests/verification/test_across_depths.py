@@ -286,12 +286,48 @@ def test_where_zero_moves_the_states_nothing_is_appended():
         assert list(beaten(good, random(depth, 1, 3.0, **changes))) == found
 
 
-def test_a_trace_can_be_cropped_and_not_appended_to():
-    good, bad = np.full((6, 2), REST), np.full((6, 2), REST - 3.0)
-    assert beaten(traced(good[:4]), traced(bad)) == {}
+def test_a_trace_can_be_cropped_and_appended_to():
+    good, bad = np.full((6, 2), REST - 1.0), np.full((6, 2), REST - 3.0)
+    # J_M + (N - M) h beta F(z_M) against J_N, gamma = 1: nothing depends on the trace's last layers
+    wanted = pytest.approx((3.5 * cost_at(REST - 3.0), 3.5 * cost_at(REST - 1.0)))
+    assert beaten(traced(good[:4]), traced(bad)) == {1: wanted}
+    good = np.full((6, 2), REST)
     # h sum r/2 |u|^2 of three layers; the costs at rest are 0
     wanted = pytest.approx((2.5 * cost_at(REST - 3.0), 0.5 * 3 * 0.02))
     assert beaten(traced(bad[:4]), traced(good, norm=2.0)) == {0: wanted}
+
+
+def test_appending_to_a_trace_costs_nothing_where_only_the_last_layer_is_charged():
+    good, bad = np.full((4, 2), REST - 1.0), np.full((6, 2), REST - 1.5)
+    pair = (traced(m, beta=0, norm=0.3) for m in (good, bad))
+    controls = 0.5 * 0.5 * 1e-2 * 0.09
+    wanted = (cost_at(REST - 1.5) + 5 * controls, cost_at(REST - 1.0) + 3 * controls)
+    assert beaten(*pair) == {1: pytest.approx(wanted)}
+
+
+@pytest.mark.parametrize(
+    ("ends", "refuted"), [((3.0, 3.0), 1), ((3.0, 9.0), 1), ((90.0, 3.0), 0), ((3.0, None), 1)]
+)
+def test_of_two_traces_one_loses_only_with_its_ends_and_without(ends, refuted):
+    """r = .01: ends of norm 90 cost 40, more than the deeper trace saves without them."""
+    margins = (np.full((4, 2), REST), np.full((6, 2), REST - 3.0))
+    pair = [
+        dataclasses.replace(traced(m), ends_norm=None if norm is None else np.array([norm]))
+        for m, norm in zip(margins, ends, strict=True)
+    ]
+    lines = [e for e in verify_content(pair, only=("turnpike",)).entries
+             if e.name == "turnpike.not_optimal"]  # fmt: skip
+    assert len(lines) == 1 and lines[0].verdict is Verdict.OBSERVED
+    assert lines[0].message.startswith("not optimal if both files are") == bool(refuted)
+    assert ("their ends cost the same" in lines[0].message) == (None in ends)
+
+
+def test_a_trace_is_not_appended_to_for_a_training_file():
+    """The blocks of the one need not be those of the other."""
+    margins = np.array([[REST - 3.0] * 2, *[[REST] * 2] * 3])
+    shallow = traced(margins)
+    assert beaten(shallow, traced(np.full((7, 2), REST - 3.0))).keys() == {1}
+    assert beaten(shallow, idle(shallow, 6)) == {}
 
 
 @pytest.mark.parametrize("J", [1e-3, 1.0, 1e3])

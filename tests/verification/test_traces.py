@@ -1,5 +1,7 @@
 """Stage traces: read, refused, judged; equal to the network they were taken from."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -80,6 +82,12 @@ def test_a_trace_without_claims_is_inconclusive_and_a_wrong_hash_fails(tmp_path)
         ({"control_norm": -np.ones(6)}, "negative"),
         ({"logits": np.full((7, 12, 2), np.nan)}, "'logits'[0, 0, 0] is nan"),
         ({"extra": np.zeros(2)}, "unknown tensor 'extra'"),
+        ({"relative_update": np.zeros(5)}, "'relative_update' has shape"),
+        ({"relative_update": np.full(6, -1.0)}, "'relative_update' has a negative entry"),
+        ({"relative_update": np.full(6, np.inf)}, "'relative_update'[0] is inf"),
+        ({"direction_change": np.full(6, 2.1)}, "'direction_change' has an entry above 2"),
+        ({"ends_norm": np.zeros(2)}, "'ends_norm' has shape"),
+        ({"ends_norm": np.array([-1.0])}, "'ends_norm' has a negative entry"),
     ],
 )
 def test_refusals(tmp_path, capsys, change, says):
@@ -111,6 +119,52 @@ def test_single_precision_is_read_and_said(tmp_path):
     write(tmp_path / "t.safetensors", logits=z.astype(np.float32))
     found = trace.load(tmp_path / "t.safetensors")
     assert found.float32 == ("logits",) and found.logits.dtype == np.float64
+
+
+def more(**tensors):
+    """The optional tensors of six blocks, of which the last three idle."""
+    return {
+        "control_norm": np.array([4.0, 3.0, 2.0, 0.1, 0.01, 0.0]),
+        "relative_update": np.array([0.5, 0.9, 0.2, 1e-2, 1e-3, 0.0]),
+        "direction_change": np.array([0.1, 0.3, 0.2, 0.0, 0.0, 0.0]),
+        "ends_norm": np.array([20.0]),
+    } | tensors
+
+
+def test_what_blocks_do_is_observed_with_its_figures(tmp_path):
+    write(tmp_path / "t.safetensors", **more())
+    report = verify(tmp_path / "t.safetensors", only=["depth"])
+    idle = report.named("depth.idle_blocks")
+    assert (idle.verdict, idle.measured, idle.where) == (Verdict.OBSERVED, 3.0, "layer 3")
+    for name, at in (("relative_update", 1), ("direction_change", 1)):
+        line = report.named(f"depth.{name}")
+        assert (line.measured, line.where) == (more()[name][at], f"layer {at}")
+    assert report.named("depth.ends_norm").measured == 20.0
+    assert "add 0.2 to J" in report.named("depth.ends_norm").message  # r/2 400
+
+
+@pytest.mark.parametrize(
+    ("changed", "idle"),
+    [
+        ({"control_norm": np.array([4.0, 3.0, 2.0, 0.3, 0.1, 0.1])}, 2),
+        ({"control_norm": np.array([4.0, 3.0, 2.0, 0.1, 0.1, 0.3])}, 0),
+        ({"relative_update": np.array([0.5, 0.9, 0.2, 1e-3, 2e-2, 0.0])}, 1),
+        ({"relative_update": np.full(6, 0.5)}, 0),
+        ({"control_norm": np.zeros(6), "relative_update": np.zeros(6)}, 6),
+    ],
+)
+def test_idle_blocks_have_small_norms_and_small_updates_to_the_end(tmp_path, changed, idle):
+    write(tmp_path / "t.safetensors", **more(**changed))
+    line = verify(tmp_path / "t.safetensors", only=["depth"]).named("depth.idle_blocks")
+    assert line.measured == idle
+
+
+def test_optional_tensors_are_written_and_read_back(tmp_path):
+    one = dataclasses.replace(constant_trace({}), relative_update=np.array([0.5, 0.0]))
+    trace.save(tmp_path / "t", one)
+    back = trace.load(tmp_path / "t")
+    assert back.relative_update.tolist() == [0.5, 0.0]
+    assert back.direction_change is None and back.ends_norm is None
 
 
 def test_equal_traces_give_equal_bytes(tmp_path):

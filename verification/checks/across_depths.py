@@ -9,7 +9,10 @@ more of the added layers.  Also, for each pair of files, without conditions:
     append m idle layers to depth N:   J_N + m h F(x_N)  is feasible at depth N + m
     crop depth N to k:                 sum_{j<k} h l_j + gamma F(x_k)  is feasible at depth k
 
-so a file of that depth with a larger J is proved not globally optimal.
+so a file of that depth with a larger J is proved not globally optimal.  Two stage traces said to be
+of one model, data and weights are compared in the same way, whatever their blocks are: an idle
+block leaves its state, and h stays.  What comes out is observed, true if both files are what they
+say; where they hold the norms of their ends, a file must lose with them and without.
 """
 
 from __future__ import annotations
@@ -211,10 +214,10 @@ def _not_optimal(subjects: Sequence[Subject], names: Sequence[str]) -> list[Entr
     lines: list[Entry] = []
     for subject, name in zip(subjects, names, strict=True):
         depth = subject.problem.depth
-        J = float(_cost(subject, depth)[0].lower)
+        J = float(_cost(subject, depth, subject)[0].lower)
         beaten = []
         for other, source in zip(subjects, names, strict=True):
-            cost, text = _cost(other, depth)
+            cost, text = _cost(other, depth, subject)
             if other is not subject and cost.upper < J - WORTH * max(1.0, abs(J)):
                 beaten.append((float(cost.upper), f"{text} {source}", other))
         if beaten:
@@ -228,7 +231,7 @@ def _not_optimal(subjects: Sequence[Subject], names: Sequence[str]) -> list[Entr
                     bound=best,
                     relation=">",
                     where=str(name),
-                    message=f"not globally optimal: {how} costs less at the same depth;"
+                    message=f"{_refuted(subject, other)}: {how} costs less at the same depth;"
                     f" restart from there{'' if enclosed else _in_floats(subject, other)}",
                 )
             )
@@ -243,23 +246,45 @@ def _not_optimal(subjects: Sequence[Subject], names: Sequence[str]) -> list[Entr
     return lines
 
 
+def _refuted(*pair: Subject) -> str:
+    if all(isinstance(subject, TraceSubject) for subject in pair):
+        known = np.isfinite([s.said_ends_cost for s in pair if isinstance(s, TraceSubject)]).all()
+        ends = "" if known else " and their ends cost the same"
+        return f"not optimal if both files are what they say{ends}"
+    return "not globally optimal"
+
+
 def _in_floats(*pair: Subject) -> str:
     return f"; no proof: {next(s.why_not_enclosed for s in pair if s.why_not_enclosed)}"
 
 
-def _cost(subject: Subject, depth: int) -> tuple[Between, str]:
-    """Cost at `depth` of this file with idle layers appended, cropped, or as it is."""
+def _cost(subject: Subject, depth: int, rival: Subject) -> tuple[Between, str]:
+    """Cost at `depth` of this file with idle layers appended, cropped, or as it is.
+
+    rival : the file of that depth that it is compared with
+    """
     found, m = subject.enclosures, depth - subject.problem.depth
-    if m > 0 and (isinstance(subject, TraceSubject) or not layers.idles(subject.problem)):
+    mixed = isinstance(subject, TraceSubject) and not isinstance(rival, TraceSubject)
+    if m > 0 and (mixed or not layers.idles(subject.problem)):
         return Between(np.inf, np.inf), ""
     text = f"{m} idle layers after" if m > 0 else f"the first {depth} layers of"
     if m == 0:
         text = "the controls of"
     if found is None:
-        return _cost_in_floats(subject, m), text
+        cost = _cost_in_floats(subject, m)
+        more = _more_for_ends(subject, rival)
+        return Between(cost.lower + more, cost.upper + more), text
     if m > 0:
         return found.extended(m), text
     return (found.objective() if m == 0 else found.cropped(depth)), text
+
+
+def _more_for_ends(subject: Subject, rival: Subject) -> float:
+    """What the ends of a trace are said to cost more than another's; 0 if less, or not said."""
+    if not (isinstance(subject, TraceSubject) and isinstance(rival, TraceSubject)):
+        return 0.0
+    more = subject.said_ends_cost - rival.said_ends_cost
+    return more if more > 0.0 else 0.0  # NaN is not
 
 
 def _cost_in_floats(subject: Subject, m: int) -> Between:

@@ -19,6 +19,7 @@ from ..evaluation import layers
 from ..evaluation.layers import entry_layer
 from ..evaluation.subject import TraceSubject, TrainingSubject, decided
 from ..report import Between, Entry, Finding, Verdict, in_floats, not_applicable, theorem
+from .traced_blocks import blocks_of_trace
 
 #: agreement of a formula with an evaluation, relative to J
 AGREEMENT = 1e-10
@@ -52,9 +53,12 @@ def check_depth(subject: TrainingSubject) -> list[Entry]:
 
 
 def check_depth_of_trace(subject: TraceSubject) -> list[Entry]:
-    """Return cropping at the entry layer: cost, logits, flips; depth used needs idling."""
+    """Return what the blocks do, and cropping at the entry layer: cost, logits, flips."""
     k, N = entry_layer(subject), subject.problem.depth
-    lines: list[Entry] = [not_applicable("depth.used", "idling cannot be told from a trace")]
+    lines: list[Entry] = [
+        not_applicable("depth.used", "idling cannot be told from a trace"),
+        *blocks_of_trace(subject),
+    ]
     if not 1 <= k < N:
         return [*lines, not_applicable("depth.cropped", f"the entry layer is {k} of {N}")]
     z = subject.content.logits

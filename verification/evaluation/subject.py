@@ -346,6 +346,15 @@ class TraceSubject:
             beta=content.beta,
         )
 
+    @property
+    def said_ends_cost(self) -> float:
+        """What the file says that J adds for stem, shortcuts and head; NaN where it says nothing.
+
+        `ends_cost` stays 0: the trace's own J is the Euler sum of what it holds of the layers.
+        """
+        norm = self.content.ends_norm
+        return float("nan") if norm is None else 0.5 * self.content.r * float(norm[0]) ** 2
+
     @cached_property
     def minimisers(self) -> Minimisers:
         """Where each sample's loss is least."""
