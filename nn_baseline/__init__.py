@@ -4,6 +4,8 @@
     nn_baseline.train(network, nn_baseline.Options(epochs=100))
     nn_baseline.save_training("trained.safetensors", network)
 
+Any other residual network gets the loss at every block by `wrap`.
+
 Names are loaded on first use: `python -m nn_baseline --help` starts without torch.
 """
 
@@ -23,6 +25,11 @@ if TYPE_CHECKING:
     from .result import Status
     from .start import samples, start_network
     from .training import train
+    from .wrapped.block_report import block_report, choose
+    from .wrapped.cropping import crop
+    from .wrapped.state_dicts import load_state
+    from .wrapped.tracing import write_trace
+    from .wrapped.wrapper import Wrapped, wrap
 
 #: file -> its public names; a file without names is public itself
 _HOME: dict[str, tuple[str, ...]] = {
@@ -37,16 +44,26 @@ _HOME: dict[str, tuple[str, ...]] = {
     "start": ("samples", "start_network"),
     "result": ("Status",),
     "training": ("train",),
+    "wrapped.block_report": ("block_report", "choose"),
+    "wrapped.cropping": ("crop",),
+    "wrapped.state_dicts": ("load_state",),
+    "wrapped.tracing": ("write_trace",),
+    "wrapped.wrapper": ("Wrapped", "wrap"),
 }
 __all__ = [
     "Layers",
     "Network",
     "Options",
     "Status",
+    "Wrapped",
+    "block_report",
+    "choose",
+    "crop",
     "cropping",
     "data",
     "dense_network",
     "evaluate",
+    "load_state",
     "load_training",
     "network_trace",
     "problem_of",
@@ -56,6 +73,8 @@ __all__ = [
     "stage_trace",
     "start_network",
     "train",
+    "wrap",
+    "write_trace",
 ]
 
 

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 NAMES = [
     *("Network", "Options", "start_network", "train", "Status", "samples", "evaluate", "Layers"),
     *("save_training", "load_training", "dense_network", "stage_trace", "network_trace"),
+    *("Wrapped", "wrap", "block_report", "choose", "crop", "write_trace", "load_state"),
     *("problem_of", "soft_cross_entropy", "cropping", "data"),
 ]
 
