@@ -131,11 +131,11 @@ def crop(wrapped: Wrapped, k: int, recalibrate: Iterable[Any] | None = None) -> 
         raise ValueError(f"{k} blocks are to be kept; wanted 0..{N}")
     wanted = stage(wrapped, k)
     model, deleted = _deleted(wrapped, facts, k)
-    if deleted and not _answers(model, facts, wanted):
-        deleted = ()  # the model counts its blocks in some other way
-    if not deleted:
-        model = copy.deepcopy(wrapped.model)
     replaced = _replace(model, wrapped, facts, k, set(deleted))
+    if deleted and not _answers(model, facts, wanted):
+        # the model counts its blocks in some other way: none is deleted
+        model, deleted = copy.deepcopy(wrapped.model), ()
+        replaced = _replace(model, wrapped, facts, k, set())
     try:
         error = _error(model, facts, wanted)
     except MISFITS as misfit:
@@ -285,7 +285,7 @@ def _replace(
 ) -> list[int]:
     """Put their skips in the place of the blocks from k on that are still there."""
     replaced = []
-    for parent_name, parent in list(wrapped.model.named_modules()):
+    for parent_name, parent in wrapped.model.named_modules():
         for name, child in parent._modules.items():
             j = _number(wrapped, child)
             if j is None or j < k or j in gone:
