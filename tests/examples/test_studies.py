@@ -101,6 +101,34 @@ def test_quick(name, tmp_path):
     ).read_bytes()
 
 
+def test_quick_architectures(tmp_path):
+    pytest.importorskip("sklearn")
+    done = run("architectures.py", "--quick", "--workers", "1", "--output", tmp_path / "one")
+    assert done.returncode == 0, done.stderr
+    deep = csv_tables.read(tmp_path / "one" / "architectures_deep.csv")
+    common = json.loads((tmp_path / "one" / "architectures_common.json").read_text())["deep"]
+    deep = [common | line for line in deep]
+    assert {line["architecture"] for line in deep} == {"conv", "vit", "resnet"}
+    assert {line["arm"] for line in deep} == {"stage", "stage_r0", "terminal"}
+    for line in deep:
+        assert 0 <= line["kept"] <= line["depth"] == len(line["norms"])
+        # the stages of the whole network and the cropped one by itself agree on what is right
+        assert line["crop_test"] == pytest.approx(line["stages"][line["kept"]], abs=3e-3)
+        assert line["lost"] == pytest.approx(100 * (line["test"] - line["crop_test"]), abs=0.3)
+        assert line["lost_low"] <= line["lost"] <= line["lost_high"]
+    fresh = csv_tables.read(tmp_path / "one" / "architectures_fresh.csv")
+    epochs = json.loads((tmp_path / "one" / "architectures_common.json").read_text())["fresh"]
+    assert all((epochs | line)["epochs_run"] == 6 for line in fresh)  # 2 epochs of 3 blocks
+    again = run("architectures.py", "--quick", "--workers", "1", "--output", tmp_path / "one")
+    assert again.returncode == 0 and "deep 1 of 3" not in again.stdout
+
+
+def test_architectures_need_their_images(tmp_path):
+    done = run("architectures.py", "--workers", "1", "--output", tmp_path)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert "Traceback" not in done.stderr and "fashion" in done.stderr
+
+
 @pytest.mark.slow
 def test_a_minimum_known_before_takes_its_place_and_its_problem_is_checked(tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
