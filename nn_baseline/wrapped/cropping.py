@@ -25,7 +25,9 @@ from .residual import Skip, probing, tolerance
 from .wrapper import Wrapped
 
 #: what libraries call the number of blocks
-COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "depth", "encoder_layers")
+COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "depth", "encoder_layers",
+          "num_decoder_layers", "decoder_layers")  # fmt: skip
+KEEP = "save the state dict, a library's own load would build another model"
 #: what a model raises that needs a block which is no longer there
 MISFITS = (IndexError, KeyError, AttributeError, RuntimeError, TypeError, ValueError)
 
@@ -94,6 +96,8 @@ class CroppedModel:
     deleted, replaced : blocks that are gone, and those that became their skip
     parameters : before and after;  milliseconds : median of one call on the first samples, too
     recalibrated : whether running statistics were computed again
+    configured : whether a library's own load would build this model: its configuration, if there is
+        one, says how many blocks there are
     """
 
     model: nn.Module
@@ -104,6 +108,7 @@ class CroppedModel:
     parameters: tuple[int, int]
     milliseconds: tuple[float, float]
     recalibrated: bool
+    configured: bool
 
     def __str__(self) -> str:
         one, two = self.parameters
@@ -113,6 +118,7 @@ class CroppedModel:
             f" {len(self.replaced)} replaced by their skip; parameters {one} -> {two};"
             f" {fast:.2f} -> {faster:.2f} ms; running statistics"
             f" {'recalibrated' if self.recalibrated else 'as trained'}"
+            + ("" if self.configured else "; its configuration does not describe it: " + KEEP)
         )
 
 
@@ -159,6 +165,7 @@ def crop(wrapped: Wrapped, k: int, recalibrate: Iterable[Any] | None = None) -> 
         parameters=(count(wrapped.model), count(model)),
         milliseconds=(milliseconds(wrapped.model, facts.sample), milliseconds(model, facts.sample)),
         recalibrated=recalibrate is not None,
+        configured=_is_configured(model),
     )
 
 
@@ -240,8 +247,8 @@ def _deleted(wrapped: Wrapped, facts: Examined, k: int) -> tuple[nn.Module, tupl
         names = [name for name, m in container._modules.items() if _number(wrapped, m) in set(gone)]
         for name in names:
             del twin._modules[name]
-        if names:
-            before = sum(_number(wrapped, m) is not None for m in container._modules.values())
+        before = sum(_number(wrapped, m) is not None for m in container._modules.values())
+        if names and before == wrapped.depth:  # a count of one stage is no count of all
             _set_counts(model, before, before - len(names))
     return model, tuple(sorted(gone))
 
@@ -262,6 +269,26 @@ def _twins(wrapped: Wrapped, model: nn.Module) -> list[tuple[nn.Module, str]]:
 
 def _number(wrapped: Wrapped, module: nn.Module | None) -> int | None:
     return next((i for i, block in enumerate(wrapped.blocks) if block is module), None)
+
+
+def _is_configured(model: nn.Module) -> bool:
+    """Whether the class and the configuration, if there is one, build a model of these tensors."""
+    config = getattr(model, "config", None)
+    if config is None:
+        return True
+    try:
+        with torch.device("meta"):  # nothing is allocated, no random number is drawn
+            fresh = type(model)(copy.deepcopy(config)).state_dict()
+    except (*MISFITS, NotImplementedError, ZeroDivisionError):
+        return False
+    own = model.state_dict()
+    return set(own) == set(fresh) and all(own[n].shape == fresh[n].shape for n in own)
+
+
+def configurations(model: nn.Module) -> list[Any]:
+    """The configurations from which a library would build the model again."""
+    found = (getattr(m, "config", None) for m in model.modules())
+    return list({id(c): c for c in found if c is not None}.values())
 
 
 def _set_counts(model: nn.Module, before: int, after: int) -> None:
@@ -320,4 +347,5 @@ def _error(model: nn.Module, facts: Examined, wanted: Tensor) -> float:
         found = facts.logits_of(facts.sample.of(model))
     if found.shape != wanted.shape:
         raise ValueError(f"the cropped model gives {tuple(found.shape)}, not {tuple(wanted.shape)}")
-    return float((found - wanted).abs().max() / wanted.abs().max())
+    scale = max(float(wanted.abs().max()), torch.finfo(wanted.dtype).tiny)
+    return float((found - wanted).abs().max()) / scale

@@ -13,7 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 from torch import nn
-from wrapped_models import LIBRARY, Dense, Strided, made, sequential, strided, text, tied, vit
+from wrapped_models import LIBRARY, Dense, Strided, bert, made, sequential, strided, text, tied, vit
 
 import verification
 from nn_baseline import block_report, choose, crop, load_state, wrap, write_trace
@@ -89,9 +89,26 @@ def test_the_librarys_own_save_and_load_give_equal_logits(tmp_path, k):
     cropped = crop(w, k)
     assert cropped.model.config.num_hidden_layers == k
     assert case.model.config.num_hidden_layers == 4
+    assert cropped.configured and "configuration" not in str(cropped)
     cropped.model.save_pretrained(tmp_path)
     again = type(case.model).from_pretrained(tmp_path).eval()
     assert torch.allclose(again(**case.kwargs).logits, z, atol=1e-6)
+
+
+@pytest.mark.skipif(not LIBRARY, reason="transformers is not installed")
+def test_a_configuration_that_cannot_say_what_is_left_is_named():
+    case = made(bert)
+    cropped = crop(wrapped(case), 2)
+    assert not cropped.configured
+    assert "its configuration does not describe it: save the state dict" in str(cropped)
+
+
+def test_a_stage_whose_logits_are_zero_is_compared_too():
+    case = made(sequential)
+    with torch.no_grad():
+        for p in (*case.model[0].parameters(), case.model[-1].bias):
+            p.zero_()
+    assert crop(wrapped(case), 0).kept == 0
 
 
 def test_recalibrated_statistics_are_the_mean_over_the_batches():
