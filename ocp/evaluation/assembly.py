@@ -30,7 +30,7 @@ import numpy as np
 
 from ..controls import Controls, flatten
 from ..problem import Problem
-from . import assembly_euler
+from . import assembly_euler, assembly_wide
 from .layer_derivatives import (
     Layers,
     add_bilinear,
@@ -69,12 +69,23 @@ def hessian(
     problem = constants.problem
     d, n, n_d = problem.n_decision, problem.width, problem.n_samples
     H = np.zeros((d, d))
-    size = max(CHUNK_SAMPLES, CHUNK_DOUBLES // (n * d))
+    wide = None
+    if assembly_wide.applies(problem):
+        wide = assembly_wide.Blocks(constants, sweep, adjoint)
+        size = assembly_wide.chunk(problem)
+    else:
+        size = max(CHUNK_SAMPLES, CHUNK_DOUBLES // (n * d))
     # equal chunks: a small last one would waste its overhead
     count = -(-n_d // size)
     for part in np.array_split(np.arange(n_d), count):
         tick()
-        _add_chunk(H, constants, sweep, adjoint, slice(part[0], part[-1] + 1))
+        rows = slice(part[0], part[-1] + 1)
+        if wide:
+            wide.add(H, loss_hessians(constants, sweep, rows), rows)
+        else:
+            _add_chunk(H, constants, sweep, adjoint, rows)
+    if wide:
+        wide.finish(H)
     H = np.triu(H)
     H += np.triu(H, 1).T
     H[np.arange(d), np.arange(d)] += constants.penalty
