@@ -11,8 +11,8 @@ definite, and the judge can prove that a strict minimum lies there:
     python examples/digits_ocp.py                        half a minute of one core
     python -m verification output/digits/solution.safetensors --certify
 
-    python examples/digits_ocp.py --trials 1             a third of the time, a higher J
-    python examples/digits_ocp.py --width 16 --depth 6 --r 1e-2
+    python examples/digits_ocp.py --trials 4             twice the time, a lower J
+    python examples/digits_ocp.py --width 16 --depth 6 --step 0.5 --r 1e-2
 
 Prints layer by layer what the network does, and how many images are right; writes the solution,
 report.json and two figures: the layers, and what single held-out images go through.
@@ -65,12 +65,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--images", type=int, default=1437, help="training images (1437: all but the held-out 360)")
-    add("--depth", type=int, default=10, help="number of layers N (10)")
+    add("--depth", type=int, default=14, help="number of layers N (14)")
     add("--width", type=int, default=10, help="dimension n of the state (10)")
+    add("--step", type=float, default=1.0, help="step size h of a layer (1)")
     add("--r", type=float, default=1e-3, help="weight of the controls (1e-3)")
     add("--p-d", type=float, default=0.9, help="probability of the true class (0.9)")
     add("--seed", type=int, default=0, help="seed of the random starts (0)")
-    add("--trials", type=int, default=4, help="candidates at each depth (4)")
+    add("--trials", type=int, default=2, help="candidates at each depth (2)")
     add("--output", type=Path, default=Path("output/digits"), help="folder for what is written")
     add("--quick", action="store_true", help="300 images, width 6, 3 layers: seconds, for a look")
     options = parser.parse_args(arguments)
@@ -95,7 +96,7 @@ def statement(options: argparse.Namespace, images: data.Dataset) -> Problem:
         n_classes=10,
         depth=options.depth,
         width=options.width,
-        h=0.5,
+        h=options.step,
         p_d=options.p_d,
         r=options.r,
         r_ends=1e-3,
