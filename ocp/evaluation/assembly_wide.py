@@ -139,7 +139,7 @@ class Blocks:
             T += A[k].T @ DT
             if constants.first == 0:
                 T += mixed_readout(constants, self.sweep, k, k + 1, part)[0]
-        H[theta, theta] += _readout_block(constants, self.sweep, part)
+        H[theta, theta] += readout_block(constants, self.sweep, part)
         return T
 
     def _add_lift(
@@ -200,7 +200,7 @@ def _add_corner(H: np.ndarray, problem: Problem, inputs: np.ndarray, T: np.ndarr
     H[bias, -t:] += sums[:, -1]
 
 
-def _readout_block(constants: Constants, sweep: Forward, part: slice) -> np.ndarray:
+def readout_block(constants: Constants, sweep: Forward, part: slice) -> np.ndarray:
     """d2(sum of weight F)/dtheta2 at all loss points: weights of classes times outer products."""
     problem = constants.problem
     n, n_c, first = problem.width, problem.n_classes, constants.first
