@@ -8,11 +8,12 @@ cross-entropy KL(q(y) || softmax(C x + c)); the layers and the readout (C, c) ar
 stops where descent is slow; a solve stops where the gradient is 0 to 1e-8 and the Hessian positive
 definite, and the judge can prove that a strict minimum lies there:
 
-    python examples/digits_ocp.py                        half a minute of one core
+    python examples/digits_ocp.py                        a minute of one core
     python -m verification output/digits/solution.safetensors --certify
 
     python examples/digits_ocp.py --trials 4             twice the time, a lower J
-    python examples/digits_ocp.py --width 16 --depth 6 --step 0.5 --r 1e-2
+    python examples/digits_ocp.py --width 16 --depth 6 --step 0.5
+    python examples/digits_ocp.py --r 1e-3 --depth 14    larger controls, a longer way
 
 Prints layer by layer what the network does, and how many images are right; writes the solution,
 report.json and two figures: the layers, and what single held-out images go through.
@@ -65,10 +66,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--images", type=int, default=1437, help="training images (1437: all but the held-out 360)")
-    add("--depth", type=int, default=14, help="number of layers N (14)")
+    add("--depth", type=int, default=10, help="number of layers N (10)")
     add("--width", type=int, default=10, help="dimension n of the state (10)")
     add("--step", type=float, default=1.0, help="step size h of a layer (1)")
-    add("--r", type=float, default=1e-3, help="weight of the controls (1e-3)")
+    add("--r", type=float, default=1e-2, help="weight of the controls (1e-2)")
     add("--p-d", type=float, default=0.9, help="probability of the true class (0.9)")
     add("--seed", type=int, default=0, help="seed of the random starts (0)")
     add("--trials", type=int, default=2, help="candidates at each depth (2)")
