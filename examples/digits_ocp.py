@@ -50,7 +50,6 @@ from ocp import (
 )
 from ocp import console as show
 from ocp.atomic import write_atomically
-from ocp.evaluation.depth import LayerTable
 from ocp.lift import lift
 from ocp.outputs import check_folder
 from ocp.terminal import console as console_for
@@ -150,7 +149,7 @@ def main(arguments: list[str] | None = None) -> int:
     return exits.OK if solution.status is Status.SOLVED else exits.FAILED
 
 
-def layers_printed(training: LayerTable, held_out: LayerTable) -> Table:
+def layers_printed(training, held_out) -> Table:
     """Layer by layer, on the training images and on the others; costs are in nats."""
     out = Table(title="Layer by layer", title_justify="left")
     headings = (
@@ -176,7 +175,7 @@ def layers_printed(training: LayerTable, held_out: LayerTable) -> Table:
     return out
 
 
-def layers_figure(tables: list[LayerTable], path: Path) -> None:
+def layers_figure(tables: list, path: Path) -> None:
     """Control norm, data cost and accuracy against the layer: the turnpike."""
     import matplotlib.pyplot as plt
 
