@@ -179,7 +179,7 @@ def main() -> None:
     print("`python tests/benchmarks/real_data.py FOLDER --judge`\n")
     print(f"Host: {platform.machine()}, {platform.system()}; one thread.  Versions: {used}.")
     limits = sorted({r["limit"] for r in rows if "limit" in r})
-    print("Processor seconds; *ratio*: of `before` to the row, same problem and process.")
+    print("Processor seconds; *ratio*: of `before` to the row, same problem.")
     print(
         "Limit of each solve on the clock:", ", ".join(f"{limit:.0f} s" for limit in limits), "\n"
     )
