@@ -66,6 +66,8 @@ ESCAPES = 5
 BEHIND = 0.015
 #: at the second level only the best half goes on after so many steps
 HALVED = 40
+#: more races where the survivors of one do not get lower with depth
+RACES_AGAIN = 2
 #: races of a large budget, and its share for them and their own cycles
 RACES, SHARE = 6, 0.6
 #: bytes of the batch that is evaluated at once
@@ -174,27 +176,44 @@ class _Search:
         return whole.with_(depth=depth, gamma=whole.gamma + tail * whole.h * whole.beta)
 
     def climb(self) -> None:
-        """Race at the first level, and grow the best of each level to the next."""
+        """Race at the first level, and grow the best of each level to the next.
+
+        The objective of the best network falls with depth; where that of the survivors does not,
+        all of them are on a wrong way, and other starts race.
+        """
+        options, first = self.options, self.levels[0]
+        for _ in range(RACES_AGAIN + 1):
+            self.found.pop(first, None)
+            self.race()
+            if len(self.levels) == 1:
+                return
+            points, objectives = self.found[first]
+            self.promote(self.levels[1], points[: options.survivors], options.first_scales)
+            if self.found[self.levels[1]][1][0] <= objectives[0]:
+                break
+        for before, level in itertools.pairwise(self.levels[1:]):
+            points, objectives = self.found[before]
+            near = int((objectives <= objectives[0] * (1 + BEHIND)).sum())
+            self.promote(level, points[: min(near, options.survivors)], options.append_scales)
+
+    def race(self) -> None:
+        """Descend from many starts at the first level."""
         options, first = self.options, self.levels[0]
         starts = EFFORTS[options.effort][0] if options.starts is None else options.starts
         count = starts - starts // 4
         # where the race is all, other starts are worth more than time
         fresh = starts if len(self.levels) == 1 else starts - count
         own = [
-            random_start(self.at(first), self.rng, options.start_scale) for _ in range(1 + fresh)
+            random_start(self.at(first), self.rng, options.start_scale)
+            for _ in range(options.trunks + fresh)
         ]
         packed = batch.pack(own)
-        # one start goes to where all of them stall, the others go on from there
-        trunk = self.descend(first, packed[:1], max_iterations=TRUNK)
-        scales = np.resize(options.race_shakes, count)[:, None]
-        shaken = trunk + scales * self.rng.standard_normal((count, trunk.shape[1]))
-        self.descend(first, np.concatenate([shaken, packed[1:]]))
-        for before, level in itertools.pairwise(self.levels):
-            points, objectives = self.found[before]
-            near = len(points)
-            if before != first:
-                near = int((objectives <= objectives[0] * (1 + BEHIND)).sum())
-            self.promote(level, points[: min(near, options.survivors)])
+        # a few starts go to where all of them stall, the others go on from there
+        trunks = self.descend(first, packed[: options.trunks], max_iterations=TRUNK)
+        trunks = np.resize(trunks, (count, trunks.shape[1]))
+        scales = np.sort(np.resize(options.race_shakes, count))[:, None]
+        shaken = trunks + scales * self.rng.standard_normal(trunks.shape)
+        self.descend(first, np.concatenate([shaken, packed[options.trunks :]]))
 
     def cycles(self) -> None:
         """Crop, shake, solve, grow back, generation by generation, until the budget ends.
@@ -266,11 +285,10 @@ class _Search:
         near = objectives <= objectives[0] * (1 + BEHIND)
         new = [i for i, J in enumerate(objectives) if near[i] and J not in self.known]
         if new and level < self.levels[-1]:
-            self.promote(self.levels[-1], points[new])
+            self.promote(self.levels[-1], points[new], options.append_scales)
 
-    def promote(self, level: int, points: np.ndarray) -> None:
+    def promote(self, level: int, points: np.ndarray, scales: tuple[float, ...]) -> None:
         """Grow shallower points, (points, d), to a level, with new layers of every scale."""
-        scales = self.options.append_scales
         u = np.tile(points, (len(scales), 1))
         u = self.extended(u, level, np.repeat(scales, len(points)))
         self.descend(level, u, cull=halved)

@@ -28,8 +28,10 @@ class SearchOptions:
     starts: int | None = None
     start_scale: float = 0.2
     race_shakes: tuple[float, ...] = (0.3, 0.5)
-    append_scales: tuple[float, ...] = (0.01, 0.1, 0.3)
-    survivors: int = 3
+    first_scales: tuple[float, ...] = (0.3, 0.3, 0.6, 0.6)
+    trunks: int = 2
+    append_scales: tuple[float, ...] = (0.3,)
+    survivors: int = 4
     elite: int = 4
     generation: int = 9
     cycle_shake: float = 0.2
