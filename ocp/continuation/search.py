@@ -1,9 +1,9 @@
 """A search for low optima: a race of shallow starts, growth of the best few, cycles in depth.
 
-    race      one start descends to where all stall, many shaken copies of it and fresh starts go
-              on from there at depth 5, in one batch; the best distinct ones survive
-    growth    each gets new layers of several scales, at depth 8 and at depth 11; the best
-              distinct ones survive again
+    race      two starts descend to where all stall, many shaken copies of them and fresh starts
+              go on from there at depth 5, in one batch; the best distinct ones survive
+    growth    each gets new layers of several scales at depth 8, and again at depth 11; the best
+              distinct ones survive again; where depth 8 brings a rise, the race begins anew
     cycles    the survivors are cropped at 4 to 9 layers, shaken, solved there and grown back;
               what is lower than a survivor takes its place; until the budget of work ends
     the end   the best one is solved at full depth, and assessed
@@ -66,8 +66,8 @@ ESCAPES = 5
 BEHIND = 0.015
 #: at the second level only the best half goes on after so many steps
 HALVED = 40
-#: more races where the survivors of one do not get lower with depth
-RACES_AGAIN = 2
+#: more races where all survivors of one rise so much with depth, relatively
+RACES_AGAIN, RISE = 2, 0.01
 #: races of a large budget, and its share for them and their own cycles
 RACES, SHARE = 6, 0.6
 #: bytes of the batch that is evaluated at once
@@ -178,8 +178,9 @@ class _Search:
     def climb(self) -> None:
         """Race at the first level, and grow the best of each level to the next.
 
-        The objective of the best network falls with depth; where that of the survivors does not,
-        all of them are on a wrong way, and other starts race.
+        Layers behind the end of the work cost what is left of the loss, and little else; where
+        the objective of every survivor rises by more, all of them are on a wrong way, and other
+        starts race.
         """
         options, first = self.options, self.levels[0]
         for _ in range(RACES_AGAIN + 1):
@@ -189,7 +190,7 @@ class _Search:
                 return
             points, objectives = self.found[first]
             self.promote(self.levels[1], points[: options.survivors], options.first_scales)
-            if self.found[self.levels[1]][1][0] <= objectives[0]:
+            if self.found[self.levels[1]][1][0] <= objectives[0] * (1 + RISE):
                 break
         for before, level in itertools.pairwise(self.levels[1:]):
             points, objectives = self.found[before]

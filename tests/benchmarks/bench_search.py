@@ -27,13 +27,13 @@ HERE = Path(__file__).parent
 ROWS = {
     "growth": None,
     "standard": ocp.SearchOptions(),
-    "more": ocp.SearchOptions(work=180),
+    "more": ocp.SearchOptions(work=150),
     "minute": ocp.SearchOptions(effort="thorough"),
 }
 NAMES = {
     "growth": "growth, four trials (the default before)",
     "standard": "search, standard effort (the default)",
-    "more": "search, and cycles of 180 steps at full depth",
+    "more": "search, and cycles of 150 steps at full depth",
     "minute": "search, thorough effort",
 }
 #: what was measured and not kept; notes of the tuning, not rows of this script

@@ -55,6 +55,22 @@ def test_every_depth_is_searched(depth):
     assert found.problem.depth == depth and found.status is Status.SOLVED
 
 
+@pytest.mark.parametrize("risen", [False, True])
+def test_the_race_begins_anew_where_all_survivors_rise(deep, risen):
+    options = dataclasses.replace(FEW, work=0)
+    if risen:  # all layers but two cost the loss, and new ones can hardly leave u = 0
+        deep = deep.with_(gamma=0.0)
+        options = dataclasses.replace(options, first_scales=(1e-6,), survivors=1)
+    own = search._Search(deep, options, 3, ocp.silent)
+    with np.errstate(all="ignore"):
+        own.climb()
+    steps = itertools.pairwise(line.depth for line in own.trace)
+    races = sum(pair == (5, 8) for pair in steps)
+    assert races == (1 + search.RACES_AGAIN if risen else 1)
+    lowest = {level: J[0] for level, (_, J) in own.found.items()}
+    assert (lowest[8] > lowest[5] * (1 + search.RISE)) == risen
+
+
 def test_the_budget_is_kept(deep):
     spent = []
     for work in (0, 40):
