@@ -120,7 +120,10 @@ def run_tests(own_only: bool) -> int:
     """What the tests in this folder say of the file that differs from the last commit."""
     changed = ["git", "diff", "--name-only"]
     paths = subprocess.run(changed, capture_output=True, text=True, check=True).stdout.split()
-    own = {test for path in paths for test in TESTS.glob(f"test_*{Path(path).stem}*.py")}
+    stems = [Path(path).stem for path in paths]
+    own = {test for stem in stems for test in TESTS.glob(f"test_*{stem}*.py")}
+    if own_only:  # where a check has a file of tests of its own beside those of its proofs
+        own = {test for stem in stems for test in TESTS.glob(f"test_check_{stem}.py")} or own
     for tests in (own, set() if own_only else set(TESTS.glob("test_*.py")) - own):
         command = [sys.executable, *PYTEST, *map(str, sorted(tests))]
         code = subprocess.run(command).returncode if tests else 0
