@@ -1,5 +1,7 @@
 """The check global_minimum: global, proved not to be, undecided; every number recomputed."""
 
+import dataclasses
+
 import numpy as np
 import oracle
 import pytest
@@ -11,6 +13,7 @@ from ocp import files
 from ocp.controls import flatten
 from verification.__main__ import main
 from verification.balls import global_search
+from verification.balls.global_minimum import GlobalMinimum, Place
 from verification.balls.intervals import point
 from verification.balls.scalar_network import ScalarNetwork, mirrored
 from verification.checks import global_minimum
@@ -202,6 +205,76 @@ def test_from_the_command_line_and_as_an_assertion(tmp_path, monkeypatch, capsys
     monkeypatch.setattr(global_minimum, "prove_global_minimum", no_box)
     with pytest.raises(VerificationError, match="CONTRADICTS"):
         verification.assert_global_minimum(path)
+
+
+def made(**changes) -> GlobalMinimum:
+    """A result of one box, [1, 2] in both controls, with V_N in [2, 2.25], J = 6, J* = 5."""
+    keys = {"lower": 2.0, "upper": 2.25, "best": np.ones(2), "stored_lower": 6.0}
+    keys |= {"stored_upper": 6.5, "stored_place": -1, "stored_distance": 1e-4}
+    keys |= {"stored_minimum": 5.0, "mirrored": False, "radius": 8.0, "boxes": 10, "left": 0}
+    keys |= {"places": (box(),)}
+    return GlobalMinimum(**(keys | changes))
+
+
+def box(by: float = 0.0, reason: str = "") -> Place:
+    low = np.array([1.0, 1.0]) + by
+    return Place(low=low, high=low + 1, lower=2.0, upper=2.25, unique=not reason, reason=reason)
+
+
+def of(found: GlobalMinimum, nearby: float = 1e-3) -> dict:
+    return {line.name: line for line in global_minimum.entries(found, nearby, "; further")}
+
+
+def test_bounds_are_the_differences_of_the_ends_rounded_outwards():
+    found = of(made())
+    gap, line = found[f"{NAME}.gap"], found[IS_NOT]
+    assert np.nextafter(3.75, 0) == gap.bound and np.nextafter(4.5, 9) == gap.measured
+    assert line.measured == np.nextafter(2.75, 0)  # of the local minimum, not of the file
+    assert of(made(), nearby=1e-5)[IS_NOT].measured == np.nextafter(3.75, 0)  # too far from it
+    assert of(made(), nearby=1e-4)[IS_NOT].measured == np.nextafter(2.75, 0)
+    assert of(made(stored_minimum=2.25))[IS].verdict is OPEN
+    assert of(made(stored_minimum=np.nan, stored_distance=np.inf))[IS_NOT].verdict is PROVED
+    assert of(made(stored_distance=np.inf, stored_lower=2.25))[IS].verdict is OPEN
+    unknown = of(made(lower=-np.inf))
+    for name, ends in (("value", (0.0, 2.25)), ("gap", (np.nextafter(3.75, 0), 6.5))):
+        line = unknown[f"{NAME}.{name}"]
+        assert line.verdict is Verdict.VACUOUS
+        assert (line.bound, line.measured) == pytest.approx(ends, rel=1e-15)
+
+
+def test_next_to_an_undecided_or_another_place_nothing_is_proved():
+    own = made(stored_place=0, stored_minimum=2.1)
+    assert of(own)[IS].verdict is PROVED
+    assert of(own, nearby=1e-5)[IS_NOT].verdict is PROVED  # the file itself is far above
+    two = dataclasses.replace(own, places=(box(), box(3.0)))
+    assert of(two)[IS].verdict is OPEN
+    assert of(dataclasses.replace(two, mirrored=True))[IS].verdict is PROVED
+    open_box = dataclasses.replace(own, places=(box(reason="narrow"),))
+    assert of(open_box)[IS].verdict is OPEN
+
+
+def test_undecided_boxes_are_written_out_and_the_others_counted():
+    places = tuple(box(by, "narrow") for by in range(5))
+    line = of(made(places=(box(9.0), *places)))[f"{NAME}.minimisers"]
+    assert (line.verdict, line.measured) == (OPEN, 6.0)
+    for said in ("6 places", "5 undecided", "narrow", "[1, 2] x [1, 2]", "and 2 more"):
+        assert said in line.message
+    assert "further" not in line.message
+    three = of(made(places=places[:3], left=1))[f"{NAME}.minimisers"]
+    assert "more" not in three.message and three.message.endswith("; further")
+
+
+def test_with_certify_boxes_times_samples_are_limited(monkeypatch):
+    asked = []
+
+    def prove(problem, u, most, progress):
+        asked.append(most)
+        return made()
+
+    monkeypatch.setattr(global_minimum, "prove_global_minimum", prove)
+    lines(minimum(LOWEST), certify=True)
+    lines(minimum(LOWEST))
+    assert asked == [global_minimum.WORK // 4, global_minimum.MOST]
 
 
 def no_box(*arguments, **options):

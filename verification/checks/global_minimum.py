@@ -54,7 +54,7 @@ def check_global_minimum(subject: TrainingSubject) -> list[Entry]:
     if not asked and problem.depth > LAYERS:
         why = f"{problem.depth} layers, some minutes: asked for with --only global_minimum"
         return [report.not_checked(name, why)]
-    most = MOST if asked else max(1, min(MOST, WORK // problem.n_samples))
+    most = MOST if asked else WORK // problem.n_samples
     try:
         found = prove_global_minimum(problem, u, most=most, progress=subject.progress)
     except RuntimeError as error:  # J has a minimum, so the enclosures are wrong
