@@ -88,6 +88,15 @@ def test_far_from_every_minimiser_is_not_global(start):
     assert line.measured == pytest.approx(J(content) - J(minimum(LOWEST)), abs=1e-11)
 
 
+def test_next_to_means_a_thousandth_of_the_largest_control():
+    content = minimum(PAIR)
+    nearby = 1e-3 * np.abs(flatten(content.controls)).max()
+    assert nearby > 2.5e-3
+    near, far = moved(content, 0.9 * nearby), moved(content, 1.1 * nearby)
+    assert lines(near)[IS].verdict is PROVED
+    assert lines(far)[IS_NOT].verdict is PROVED
+
+
 def test_where_nothing_is_trained_it_is_not_global():
     assert IS_NOT in lines(at(tiny(), [0.0, 0.0]))
 

@@ -211,7 +211,8 @@ def test_a_training_file_is_what_the_search_starts_from(tmp_path):
     path = tmp_path / "one.safetensors"
     save(path, TrainingFile(problem=problem, controls=unflatten(problem, np.array([1.0, -1.0]))))
     found = prove_file(path)
-    assert found.decided and found.stored_place == -1
+    # Newton's method leads from there to the global minimiser, which is far away
+    assert found.decided and found.stored_distance > 1
     assert found.stored_lower > found.upper
 
 

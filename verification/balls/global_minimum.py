@@ -192,7 +192,7 @@ def _result(
     places += narrow + _undecided(search, search.waiting, "the limit of work was reached")
     if not places:
         raise RuntimeError("no box is left although J has a minimum: an error in the enclosures")
-    place, distance, minimum = _next_to(problem, u, arounds)
+    place, distance, minimum = _next_to(problem, search.network, u, arounds)
     return GlobalMinimum(
         lower=min(p.lower for p in places),
         upper=upper,
@@ -278,13 +278,16 @@ def _touching(X: Interval) -> np.ndarray:
     return scipy.sparse.csgraph.connected_components(meets.all(axis=0))[1]
 
 
-def _next_to(problem: Problem, u: np.ndarray, arounds: list[Interval]) -> tuple[int, float, float]:
-    """The place of the strict local minimiser next to u, the distance, a lower bound of J there."""
-    found, box = _certificate(problem, u)
+def _next_to(
+    problem: Problem, network: ScalarNetwork, u: np.ndarray, arounds: list[Interval]
+) -> tuple[int, float, float]:
+    """The place of the minimiser that Newton's method leads to, the distance, J there at least."""
+    found, box = _certificate(problem, _refined(network, u[:, None])[:, 0])
     if found.outcome is not Outcome.MINIMUM:
         return -1, math.inf, math.nan
     own = [i for i, around in enumerate(arounds) if inside(box, around).all()]
-    return own[0] if own else -1, found.distance, found.objective_lower
+    far = np.maximum(np.abs(box.lo[:, 0] - u), np.abs(box.hi[:, 0] - u)).max()
+    return own[0] if own else -1, float(np.nextafter(far, math.inf)), found.objective_lower
 
 
 def _mirrored(problem: Problem, places: list[Place]) -> bool:
