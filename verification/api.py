@@ -109,12 +109,14 @@ def _verify(
     budget: float,
     progress: Progress,
 ) -> Report:
+    only = frozenset(only)
     chosen = selection(only, certify)
     names = list(names) or [f"file {i}" for i in range(len(contents))]
     several = len(contents) > 1
     share_pass = any(row.reads_gradient for row in chosen)
     subjects = [
-        _subject(content, tolerance, certify, budget, share_pass, progress) for content in contents
+        _subject(content, tolerance, certify, budget, share_pass, progress, only)
+        for content in contents
     ]
     entries: list[Entry] = []
     for name, subject in zip(names, subjects, strict=True):
@@ -122,7 +124,7 @@ def _verify(
         for row in chosen:
             progress(f"{name}: {row.name}" if several else row.name)
             with spent.on(row.name, subject):
-                found = _run(row, subject)
+                found = _run(row, subject, row.by_name and row.name in only)
             entries += [_at(entry, name) for entry in found] if several else found
         if isinstance(subject, TrainingSubject) and subject.pass_seconds > 0 and subject.too_large:
             line = spent.finding(subject)
@@ -153,14 +155,15 @@ def _subject(
     budget: float,
     share_pass: bool,
     progress: Progress,
+    named: frozenset[str],
 ) -> Subject:
     if isinstance(content, trace.Trace):
         return TraceSubject(content, tolerance, certify)
-    return TrainingSubject(content, tolerance, certify, budget, share_pass, progress)
+    return TrainingSubject(content, tolerance, certify, budget, share_pass, progress, named)
 
 
-def _run(row: Row, subject: Subject) -> list[Entry]:
-    if row.on_request and not subject.certify:
+def _run(row: Row, subject: Subject, asked: bool) -> list[Entry]:
+    if row.on_request and not (subject.certify or asked):
         return [not_checked(row.name, "asked for with --certify", row.kind)]
     function = f"check_{row.name}"
     if isinstance(subject, TraceSubject):

@@ -60,7 +60,7 @@ def _twin(row: Row) -> Assertion:
         report = verify(
             *files,
             tolerance=tolerance,
-            certify=row.on_request,
+            certify=row.on_request and not row.by_name,
             data=data,
             only=(row.name,),
             budget=budget,

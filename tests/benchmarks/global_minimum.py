@@ -38,9 +38,10 @@ TWINS = {
     "labels": np.array([0, 1, 0, 1]),
     "h": 1.0,
 }
+DATA = {"flow": FLOW, "six": SIX, "twins": TWINS}
 ROWS = [
     (name, data, depth, r, beta)
-    for name, data in (("flow", FLOW), ("six", SIX), ("twins", TWINS))
+    for name, data in DATA.items()
     for beta in (1, 0)
     for r in (1e-1, 1e-2)
     for depth in (1, 2)

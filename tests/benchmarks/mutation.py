@@ -30,15 +30,15 @@ from scipy import stats
 
 ROOT = Path(__file__).parents[2]
 NAMES = ["first_order", "second_order", "dissipativity", "turnpike", "across_depths", "certificate"]
-FILES = [f"verification/checks/{name}.py" for name in NAMES]
+NAMES += ["global_minimum"]
 TESTS = Path("tests") / "verification"
 # of the quick tests the slowest takes 3 s; a mutant is new to every cache of rewritten assertions
 PYTEST = ["-m", "pytest", "-x", "-q", "--tb=line", "--assert=plain", "--timeout=40"]
 PYTEST += ["-m", "not slow", "-p", "no:cacheprovider"]
-CONFIG = f"""[cosmic-ray]
-module-path = {FILES}
+CONFIG = """[cosmic-ray]
+module-path = {files}
 timeout = 900.0
-test-command = "'{sys.executable}' tests/benchmarks/mutation.py --run-tests"
+test-command = "'{python}' tests/benchmarks/mutation.py --run-tests{own}"
 distributor.name = "local"
 """
 
@@ -47,13 +47,18 @@ def main() -> int:
     parse = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parse.add_argument("--mutants", type=int, default=300)
     parse.add_argument("--seed", type=int, default=0)
+    parse.add_argument("--files", nargs="+", choices=NAMES, default=NAMES, help="all of them")
+    parse.add_argument(
+        "--own", action="store_true", help="only the tests named after a file: survivors at most"
+    )
     parse.add_argument("--run-tests", action="store_true", help="what the session runs a mutant")
     options = parse.parse_args()
     if options.run_tests:
-        return run_tests()
-    folder = ROOT / "output" / f"mutation_{options.mutants}_{options.seed}"
+        return run_tests(options.own)
+    limits = ([] if options.files == NAMES else options.files) + ["own"] * options.own
+    folder = ROOT / "output" / "_".join(["mutation", f"{options.mutants}_{options.seed}", *limits])
     if not (folder / "session.sqlite").exists():
-        begin(folder, options.mutants, options.seed)
+        begin(folder, options)
     # a run that was killed leaves its mutant behind
     subprocess.run(["git", "checkout", "-q", "."], cwd=folder / "clone", check=True)
     try:
@@ -71,7 +76,7 @@ def main() -> int:
     return 0
 
 
-def begin(folder: Path, mutants: int, seed: int) -> None:
+def begin(folder: Path, options: argparse.Namespace) -> None:
     """Clone, draw the sample into a session, and see that the tests pass without a mutant."""
     from cosmic_ray.work_db import use_db
 
@@ -81,7 +86,10 @@ def begin(folder: Path, mutants: int, seed: int) -> None:
     # by hashes no mutant is taken for what was compiled here; the session itself stores none
     compiling = [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "checked-hash"]
     subprocess.run([*compiling, str(folder / "clone")], check=True)
-    (folder / "config.toml").write_text(CONFIG)
+    mutants, seed = options.mutants, options.seed
+    files, own = [f"verification/checks/{name}.py" for name in options.files], " --own"
+    config = CONFIG.format(files=files, python=sys.executable, own=own if options.own else "")
+    (folder / "config.toml").write_text(config)
     cosmic_ray(folder, "init", "config.toml", "session.new")
     with use_db(folder / "session.new") as database:
         places = database.work_items
@@ -91,7 +99,9 @@ def begin(folder: Path, mutants: int, seed: int) -> None:
     head = ["git", "log", "-1", "--format=%h"]
     commit = subprocess.run(head, cwd=folder / "clone", capture_output=True, text=True, check=True)
     (folder / "sample.txt").write_text(
-        f"`python tests/benchmarks/mutation.py --mutants {mutants} --seed {seed}`, cosmic-ray "
+        f"`python tests/benchmarks/mutation.py --mutants {mutants} --seed {seed}"
+        f"{'' if options.files == NAMES else ' --files ' + ' '.join(options.files)}"
+        f"{own if options.own else ''}`, cosmic-ray "
         f"{version('cosmic-ray')}, commit {commit.stdout.strip()}:\n{len(sample)} of the "
         f"{len(places)} places where an operator applies are drawn. Passed over on the way, as "
         f"they do not\nparse or change annotations alone: {passed_over}."
@@ -106,12 +116,15 @@ def cosmic_ray(folder: Path, verb: str, *files: str) -> None:
     subprocess.run(command, cwd=folder / "clone", env=environment, check=True)
 
 
-def run_tests() -> int:
+def run_tests(own_only: bool) -> int:
     """What the tests in this folder say of the file that differs from the last commit."""
     changed = ["git", "diff", "--name-only"]
     paths = subprocess.run(changed, capture_output=True, text=True, check=True).stdout.split()
-    own = {test for path in paths for test in TESTS.glob(f"test_*{Path(path).stem}*.py")}
-    for tests in (own, set(TESTS.glob("test_*.py")) - own):
+    stems = [Path(path).stem for path in paths]
+    own = {test for stem in stems for test in TESTS.glob(f"test_*{stem}*.py")}
+    if own_only:  # where a check has a file of tests of its own beside those of its proofs
+        own = {test for stem in stems for test in TESTS.glob(f"test_check_{stem}.py")} or own
+    for tests in (own, set() if own_only else set(TESTS.glob("test_*.py")) - own):
         command = [sys.executable, *PYTEST, *map(str, sorted(tests))]
         code = subprocess.run(command).returncode if tests else 0
         if code not in (0, 5):  # 5: all of them are slow

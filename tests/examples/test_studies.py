@@ -73,6 +73,7 @@ EXACT = {
     "soft_target": ("exact", "ladders"),
     "weights": ("r", "gamma", "map"),
     "landscape": ("starts", "shakes", "adam", "ipopt", "certificates"),
+    "global_optimum": ("optima", "locals"),
 }
 
 

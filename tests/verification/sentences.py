@@ -52,7 +52,8 @@ def said(row: Row) -> list[str]:
     """Return what the lines of that name say."""
     made = row.content()
     contents = [made] if isinstance(made, (TrainingFile, Trace)) else list(made)
-    report = verification.verify_content(contents, only=(row.only,), **row.options)
+    options = {"only": (row.only,)} | row.options
+    report = verification.verify_content(contents, **options)
     return [entry.explanation for entry in report.entries if entry.name == row.line]
 
 

@@ -239,7 +239,14 @@ DIAGNOSIS = rows(
 NO_STATES = "a stage trace holds no states, costates or derivatives"
 TRACES = [
     row
-    for check in ("first_order", "second_order", "gap", "reachability", "diagnosis")
+    for check in (
+        "first_order",
+        "second_order",
+        "gap",
+        "reachability",
+        "diagnosis",
+        "global_minimum",
+    )
     for row in rows(check, (f"{check} of a trace", "", trace, NO_STATES))
 ]
 

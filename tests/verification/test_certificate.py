@@ -10,6 +10,7 @@ import pytest
 import scipy.linalg
 from closed_forms import bowl, file_at, pair, valley
 from small_minima import small, solved
+from tiny_problems import PAIR, at, minimum
 from zoo import curvature_at
 
 from ocp import datasets
@@ -91,6 +92,21 @@ def test_the_curvature_bound_holds_on_the_box_and_follows_from_the_contraction()
     assert found.min_curvature <= least
     # (1 - rho)/|B|_w with B = diag(1/(h r), ..) at the centre
     assert found.min_curvature == pytest.approx((1 - found.rho) * 0.5 * 0.5, rel=1e-6)
+
+
+def test_next_to_means_a_thousandth_of_the_largest_control():
+    content = minimum(PAIR)
+    u = flatten(content.controls)
+    nearby = 1e-3 * np.abs(u).max()
+    assert nearby > 2.5e-3
+    near, far = (at(content.problem, u + share * nearby) for share in (0.9, 1.1))
+    assert lines(near, tolerance=1.0, names=ALL)[0].verdict is Verdict.PASSED
+    assert lines(far, tolerance=1.0)[0].verdict is Verdict.INCONCLUSIVE
+
+
+def test_on_a_kink_it_is_open_and_not_said_not_to_be_stationary():
+    (line,) = lines(valley(4.0, -1.0, activation="leaky_relu"))
+    assert line.verdict is Verdict.INCONCLUSIVE
 
 
 def test_the_lines_of_a_minimum_carry_these_numbers():

@@ -30,14 +30,13 @@ from ocp.controls import flatten
 from ocp.files import load
 from ocp.problem import Problem
 
-from ..report import Finding, Verdict, printed
 from . import arithmetic as balls
 from . import by_matrices, midrad
 from .global_search import NARROW, Search, inside, joined, kept
 from .intervals import Interval, point
 from .model import ball_model, objective
 from .proof import Certificate, Outcome
-from .scalar_network import ScalarNetwork, refusal, scalar_network
+from .scalar_network import ScalarNetwork, mirrored, refusal, scalar_network
 
 #: bits of the midpoints in ball arithmetic
 BITS = 128
@@ -45,6 +44,8 @@ BITS = 128
 FEW = 500
 #: boxes that are looked at: minutes for d = 4
 MOST = 20_000_000
+#: half side of the largest cube that is searched
+LARGEST = 1e6
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -75,8 +76,12 @@ class GlobalMinimum:
 
     best : the lowest point that was evaluated, (d,)
     stored_lower, stored_upper : bounds of J at the point that the search was given
-    stored_place : index of the place whose stationary point is proved to be next to the stored
-        point, -1: none
+    stored_place : index of the place whose stationary point is proved to be the strict local
+        minimiser within `stored_distance` of the stored point, -1: none
+    stored_distance : to a strict local minimiser, proved; inf: none is
+    stored_minimum : lower bound of J there; NaN: none
+    mirrored : whether there are two places only, and b -> -b takes the one global minimiser to the
+        other, so that both are
     radius : half side of the cube that was searched
     boxes : number of boxes that were looked at;  left : of those that the limit of work left
     """
@@ -87,6 +92,9 @@ class GlobalMinimum:
     stored_lower: float
     stored_upper: float
     stored_place: int
+    stored_distance: float
+    stored_minimum: float
+    mirrored: bool
     radius: float
     boxes: int
     left: int
@@ -121,23 +129,40 @@ def prove_global_minimum(
     RuntimeError : no box is left, which contradicts the existence of a minimum
     """
     balls.require()
-    reason = refusal(problem)
-    if reason:
-        raise ValueError(reason)
     u = np.asarray(u, dtype=np.float64)
     if u.shape != (problem.n_decision,) or not np.isfinite(u).all():
         raise ValueError(f"u has shape {u.shape}; wanted {problem.n_decision} finite numbers")
-    if not midrad.rounds_as_proved():
-        raise ValueError("this machine does not round to nearest; a proof needs that it does")
+    reason = why_not(problem, u)
+    if reason:
+        raise ValueError(reason)
     with balls.precision(BITS), np.errstate(all="ignore"):  # what is not finite decides nothing
-        J = objective(ball_model(problem), balls.exact(u))
-        stored = balls.lower(J), balls.upper(J)
-        if not math.isfinite(stored[1]):
-            raise ValueError(f"J at the stored controls is {stored[1]}; wanted a finite number")
+        stored = _objective(problem, u)
         radius = _radius(problem, stored[1])
         search = Search(scalar_network(problem, radius), stored[1], u)
         search.run(radius, most, progress or (lambda text: None))
         return _result(problem, u, stored, radius, search)
+
+
+def why_not(problem: Problem, u: np.ndarray) -> str:
+    """Say why nothing is searched from the controls u, (d,), or nothing."""
+    reason = refusal(problem)
+    if reason:
+        return reason
+    if not midrad.rounds_as_proved():
+        return "this machine does not round to nearest; a proof needs that it does"
+    with balls.precision(BITS), np.errstate(all="ignore"):
+        upper = _objective(problem, u)[1]
+        if not math.isfinite(upper):
+            return f"J at the stored controls is {upper}; wanted a finite number"
+        radius = _radius(problem, upper)
+    if not radius <= LARGEST:
+        return f"the cube to be searched is |u_j| <= {radius:.3g}; wanted at most {LARGEST:g}"
+    return ""
+
+
+def _objective(problem: Problem, u: np.ndarray) -> tuple[float, float]:
+    J = objective(ball_model(problem), balls.exact(u))
+    return balls.lower(J), balls.upper(J)
 
 
 def _radius(problem: Problem, upper: float) -> float:
@@ -147,6 +172,8 @@ def _radius(problem: Problem, upper: float) -> float:
         first = dataclasses.replace(problem, depth=1, gamma=0.0)
         idle = balls.lower(objective(ball_model(first), balls.zeros(first.n_decision)))
     penalty = balls.lower(balls.exact(problem.h)[()] * balls.exact(problem.r)[()])
+    if not penalty > 0.0:
+        return math.inf
     return math.sqrt(max(2.0 * (upper - idle) / penalty, 0.0)) * (1 + 1e-9) + 1e-9
 
 
@@ -165,13 +192,17 @@ def _result(
     places += narrow + _undecided(search, search.waiting, "the limit of work was reached")
     if not places:
         raise RuntimeError("no box is left although J has a minimum: an error in the enclosures")
+    place, distance, minimum = _next_to(problem, search.network, u, arounds)
     return GlobalMinimum(
         lower=min(p.lower for p in places),
         upper=upper,
         best=search.best,
         stored_lower=stored[0],
         stored_upper=stored[1],
-        stored_place=_place_of(problem, u, arounds),
+        stored_place=place,
+        stored_distance=distance,
+        stored_minimum=minimum,
+        mirrored=_mirrored(problem, places),
         radius=radius,
         boxes=search.boxes,
         left=left,
@@ -247,46 +278,28 @@ def _touching(X: Interval) -> np.ndarray:
     return scipy.sparse.csgraph.connected_components(meets.all(axis=0))[1]
 
 
-def _place_of(problem: Problem, u: np.ndarray, arounds: list[Interval]) -> int:
-    found, box = _certificate(problem, u)
-    if found.outcome is Outcome.MINIMUM:
-        for index, around in enumerate(arounds):
-            if inside(box, around).all():
-                return index
-    return -1
+def _next_to(
+    problem: Problem, network: ScalarNetwork, u: np.ndarray, arounds: list[Interval]
+) -> tuple[int, float, float]:
+    """The place of the minimiser that Newton's method leads to, the distance, J there at least."""
+    found, box = _certificate(problem, _refined(network, u[:, None])[:, 0])
+    if found.outcome is not Outcome.MINIMUM:
+        return -1, math.inf, math.nan
+    own = [i for i, around in enumerate(arounds) if inside(box, around).all()]
+    far = np.maximum(np.abs(box.lo[:, 0] - u), np.abs(box.hi[:, 0] - u)).max()
+    return own[0] if own else -1, float(np.nextafter(far, math.inf)), found.objective_lower
+
+
+def _mirrored(problem: Problem, places: list[Place]) -> bool:
+    """Whether b -> -b leaves J as it is, and none of the only two places meets its own image.
+
+    A global minimiser then lies in one of them and its image, which is another, in the other one.
+    """
+    if len(places) != 2 or not all(place.unique for place in places) or not mirrored(problem):
+        return False
+    b = slice(1, None, 2)
+    return all(((place.low[b] > 0) | (place.high[b] < 0)).any() for place in places)
 
 
 def _known(x: float, otherwise: float) -> float:
     return otherwise if math.isnan(x) else float(x)
-
-
-def findings(found: GlobalMinimum) -> list[Finding]:
-    """Return what was proved as lines of a report; none of them is a verdict on the network."""
-    low, high = printed(found.lower, False, 12), printed(found.upper, True, 12)
-    count = f"{found.boxes} boxes, {len(found.places)} can hold a global minimiser"
-    value = Finding(
-        name="global.value",
-        verdict=Verdict.PROVED if found.lower > 0 else Verdict.VACUOUS,
-        measured=found.upper,
-        bound=found.lower,
-        relation=">=",
-        message=f"min J over all controls is in [{low}, {high}] ({count})",
-    )
-    undecided = [place for place in found.places if not place.unique]
-    if undecided:
-        reasons = "; ".join(sorted({place.reason for place in undecided}))
-        minimisers, words = Verdict.INCONCLUSIVE, f"{len(undecided)} undecided: {reasons}"
-    else:
-        minimisers, words = Verdict.PROVED, "each with exactly one stationary point"
-    if found.stored_place >= 0:
-        words += "; one of them is next to the stored controls"
-    elif found.stored_lower > found.upper:
-        above = printed(found.stored_lower - found.upper, False, 3)
-        words += f"; J of the stored controls is {above} above the minimum or more"
-    places = Finding(
-        name="global.minimisers",
-        verdict=minimisers,
-        measured=float(len(found.places)),
-        message=f"{len(found.places)} boxes can hold a global minimiser, {words}",
-    )
-    return [value, places]

@@ -19,6 +19,8 @@ CHUNK = 4096
 INFLATION = 1.25
 #: a box as narrow as this is no longer split
 NARROW = 1e-7
+#: boxes between two lines of progress: some seconds
+OFTEN = 100_000
 
 
 class Search:
@@ -37,6 +39,7 @@ class Search:
         d = 2 * self.network.depth
         side = np.full((d, 1), radius)
         self.waiting = [Interval(-side, side)]
+        told = 0
         while self.waiting and self.boxes < most:
             X = self.waiting.pop()
             self.boxes += X.lo.shape[1]
@@ -48,7 +51,9 @@ class Search:
             for start in range(0, halves.lo.shape[1], step):
                 self.waiting.append(halves[:, start : start + step])
             self._gather()
-            say(f"global minimum: {self.boxes} boxes, J <= {self.upper:.9g}")
+            if self.boxes - told >= OFTEN:
+                told = self.boxes
+                say(f"global minimum: {told} boxes, V_N <= {self.upper:.9g}")
 
     def _gather(self) -> None:
         """Join the last small chunks: a sweep over few boxes costs as much as over many."""

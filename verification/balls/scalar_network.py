@@ -10,6 +10,7 @@ Every factor encloses its values on the box, so J, gradient and Hessian enclose 
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -46,6 +47,24 @@ def refusal(problem: Problem) -> str:
     if not problem.r > 0:
         return "r is 0; wanted r > 0, which bounds the search"
     return ""
+
+
+def mirrored(problem: Problem) -> bool:
+    """Whether J(a, -b) = J(a, b) exactly, of a problem that is not refused.
+
+    An odd sigma turns x into -x when b and x_0 change sign; a sample's margin stays if its class
+    changes too and the logits differ by a multiple of x; then mirrored samples must be samples.
+    """
+    if not problem.sigma.odd or problem.readout_bias[0] != problem.readout_bias[1]:
+        return False
+    row, shift = problem.lift_weight[0], Fraction(problem.lift_bias[0])
+    states = [
+        sum((Fraction(w) * Fraction(s) for w, s in zip(row, own, strict=True)), shift)
+        for own in problem.inputs
+    ]
+    labels = problem.labels.tolist()
+    samples = Counter(zip(states, labels, strict=True))
+    return samples == Counter((-x, 1 - label) for x, label in zip(states, labels, strict=True))
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -19,6 +19,7 @@ class Row(NamedTuple):
         what the check needs
     reads_gradient : whether it needs dJ/du, whose pass over the data then serves all checks
     on_request : whether it runs only where asked for, since it takes long
+    by_name : whether it runs, on request, also where it is named, and then takes its time
     over_depths : whether it makes a claim on several files, of three or more depths
     """
 
@@ -28,6 +29,7 @@ class Row(NamedTuple):
     on_traces: str = ""
     reads_gradient: bool = False
     on_request: bool = False
+    by_name: bool = False
     over_depths: bool = False
 
     @property
@@ -84,6 +86,12 @@ REGISTRY = (
         asks="is a strict local minimiser proved to lie next to the controls?",
         kind="claim",
         on_request=True,
+    ),
+    Row(
+        name="global_minimum",
+        asks="is it proved to be the global minimum, or proved not to be? (tiny problems)",
+        on_request=True,
+        by_name=True,
     ),
     Row(name="gap", asks="how far is the objective above a bound for every control?"),
     Row(

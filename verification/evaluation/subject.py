@@ -119,6 +119,7 @@ class TrainingSubject:
     budget : in passes, one being a gradient over the data, for what is iterative on large files
     share_pass : whether the survey is read off the pass that computes the gradient
     progress : told what takes long
+    named : the checks that were asked for by name
     """
 
     def __init__(
@@ -129,12 +130,14 @@ class TrainingSubject:
         budget: float = BUDGET,
         share_pass: bool = False,
         progress: Progress = lambda text: None,
+        named: frozenset[str] = frozenset(),
     ) -> None:
         _require_positive(tolerance)
         if not budget >= 0.0:
             raise ValueError(f"the budget is {budget}; wanted a number of passes of at least 0")
         self.content, self.tolerance, self.certify = content, tolerance, certify
         self.budget, self.share_pass, self.progress = budget, share_pass, progress
+        self.named = named
         #: processor seconds of one gradient, once it has run
         self.pass_seconds = float("nan")
         self.lanczos_cost = LanczosCost()
