@@ -15,8 +15,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from . import cropping, data
     from .checkpoint import load_training, save_training
+    from .classifier import TurnpikeClassifier
+    from .deployed import Deployed, deployed
     from .evaluation import Layers, evaluate
     from .export import dense_network, network_trace, stage_trace
+    from .growing import grow
+    from .growth_plan import Plan
     from .initialisation import problem_of
     from .model import Network, soft_cross_entropy
     from .options import Options
@@ -27,10 +31,14 @@ if TYPE_CHECKING:
 #: file -> its public names; a file without names is public itself
 _HOME: dict[str, tuple[str, ...]] = {
     "checkpoint": ("load_training", "save_training"),
+    "classifier": ("TurnpikeClassifier",),
     "cropping": (),
     "data": (),
+    "deployed": ("Deployed", "deployed"),
     "evaluation": ("Layers", "evaluate"),
     "export": ("dense_network", "network_trace", "stage_trace"),
+    "growing": ("grow",),
+    "growth_plan": ("Plan",),
     "initialisation": ("problem_of",),
     "model": ("Network", "soft_cross_entropy"),
     "options": ("Options",),
@@ -39,14 +47,19 @@ _HOME: dict[str, tuple[str, ...]] = {
     "training": ("train",),
 }
 __all__ = [
+    "Deployed",
     "Layers",
     "Network",
     "Options",
+    "Plan",
     "Status",
+    "TurnpikeClassifier",
     "cropping",
     "data",
     "dense_network",
+    "deployed",
     "evaluate",
+    "grow",
     "load_training",
     "network_trace",
     "problem_of",
