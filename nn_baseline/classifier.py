@@ -1,8 +1,8 @@
 """An estimator after scikit-learn's rules: the depth that the data need, found while training.
 
-    classifier = TurnpikeClassifier(random_state=0).fit(X, y)
-    classifier.depth_, classifier.score(X_test, y_test)
-    print(classifier.diagnosis_)
+classifier = TurnpikeClassifier(random_state=0).fit(X, y)
+classifier.depth_, classifier.score(X_test, y_test)
+print(classifier.diagnosis_)
 """
 
 from __future__ import annotations
@@ -143,12 +143,12 @@ class TurnpikeClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(
                 f"validation_fraction is {self.validation_fraction}; wanted between 0 and 1"
             )
-        X, y = validate_data(self, X, y, dtype=(np.uint8, np.float64))
+        X, y = validate_data(self, X, y, dtype=(np.float64, np.uint8))
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
-                f"all labels are one class, {self.classes_[0]!r}; wanted samples of at least two"
+                f"all labels are one class, {self.classes_[0]}; wanted samples of at least two"
             )
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(2**31 - 1))
@@ -184,21 +184,17 @@ class TurnpikeClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the class names, (n,)."""
-        return self.classes_[self._logits(X).argmax(axis=1)]
+        z = self._logits(X)
+        return self.classes_[z.argmax(axis=1)]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class, (n, n_classes), with the soft targets undone.
 
-        A network that fits q(y) = eps + (p_d - eps) 1_y in the mean has softmax = eps + (p_d - eps)
-        p; solved for p, cut to [0, 1] and normalised.
+        They are calibrated as far as the network is; see `undone`.
         """
         z = self._logits(X)
-        z = z - z.max(axis=1, keepdims=True)
-        soft = np.exp(z)
-        soft /= soft.sum(axis=1, keepdims=True)
-        eps = off_target(len(self.classes_), self.p_d)
-        p = np.clip((soft - eps) / (self.p_d - eps), 0.0, 1.0)
-        return p / p.sum(axis=1, keepdims=True)
+        z = np.exp(z - z.max(axis=1, keepdims=True))
+        return undone(z / z.sum(axis=1, keepdims=True), self.p_d)
 
     def plot_depth(self, ax: Any = None) -> Any:
         """Draw validation accuracy and gain by depth; return the matplotlib axes."""
@@ -222,7 +218,7 @@ class TurnpikeClassifier(ClassifierMixin, BaseEstimator):
 
     def _logits(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=(np.uint8, np.float64), reset=False)
+        X = validate_data(self, X, dtype=(np.float64, np.uint8), reset=False)
         return self.network_.logits(X.astype(np.float64))
 
     def _given(self, validation: tuple[Any, Any], dtype: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -236,7 +232,7 @@ class TurnpikeClassifier(ClassifierMixin, BaseEstimator):
         labels = np.searchsorted(self.classes_, names).clip(0, len(self.classes_) - 1)
         strange = names[self.classes_[labels] != names]
         if len(strange):
-            raise ValueError(f"validation has the class {strange[0]!r}, which y does not have")
+            raise ValueError(f"validation has the class {strange[0]}, which y does not have")
         return inputs, labels
 
     def _standardisation(self, inputs: np.ndarray) -> Standardisation | None:
@@ -299,6 +295,17 @@ class TurnpikeClassifier(ClassifierMixin, BaseEstimator):
         self.history_ = [dataclasses.asdict(step) for step in found.steps]
         self.diagnosis_ = "\n".join(sentences(found, self.tolerance))
         self.work_ = found.work
+
+
+def undone(softmax: np.ndarray, p_d: float) -> np.ndarray:
+    """Return probabilities without the softness of the targets, (n, n_classes).
+
+    Where classes have the probabilities p, soft targets have the mean eps + (p_d - eps) p, which
+    minimises the loss; solved for p, cut to [0, 1] and normalised.
+    """
+    eps = off_target(softmax.shape[1], p_d)
+    p = np.clip((softmax - eps) / (p_d - eps), 0.0, 1.0)
+    return p / p.sum(axis=1, keepdims=True)
 
 
 _STATEMENT = ("h", "activation", "scheme", "block", "p_d", "r", "beta")

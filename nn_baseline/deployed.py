@@ -11,6 +11,7 @@ import importlib.util
 import inspect
 import io
 import json
+import logging
 import os
 import tempfile
 import warnings
@@ -70,9 +71,9 @@ class Deployed(nn.Module):
 
     def to_torch(self, dtype: torch.dtype = torch.float32) -> nn.Sequential:
         """Return a plain nn.Sequential on the CPU; its `Residual` is the file `residual.py`."""
-        stack = residual.build(**self.settings)
+        stack = residual.build(**self.settings).to(dtype)
         stack.load_state_dict({k: v.detach().cpu() for k, v in self.stack.state_dict().items()})
-        return stack.to(dtype).eval()
+        return stack.eval()
 
     def _rows(self, inputs: Any) -> Tensor:
         weight = next(self.stack.parameters())
@@ -169,8 +170,11 @@ def write_onnx(path: str | os.PathLike, network: Deployed) -> None:
     """
     if not can_write_onnx():
         raise ValueError("an ONNX file needs onnx and onnxscript: install the extra `onnx`")
+    exporter = logging.getLogger("torch.onnx")
+    level = exporter.level
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own, about versions to come
+        exporter.setLevel(logging.ERROR)  # and about other packages that are not installed
         program = torch.onnx.export(
             network.to_torch(),
             (_two_rows(network),),
@@ -180,6 +184,7 @@ def write_onnx(path: str | os.PathLike, network: Deployed) -> None:
             output_names=["logits"],
             verbose=False,
         )
+        exporter.setLevel(level)
     if program is None:
         raise ValueError("torch's exporter returned no ONNX program")
     names = json.dumps([str(name) for name in network.classes])

@@ -15,7 +15,6 @@ those that have ended are read.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -23,7 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ocp import run_folder
 from ocp.controls import Controls, near_zero, random_start
@@ -70,20 +68,24 @@ class _Chain:
             if self.folder is not None:
                 place = self.folder / f"{self.count:03d}-{name}"
                 resume = place.exists() and any(place.glob("state.*"))
-            say = self.report
             result = train(
                 network,
                 options,
                 folder=place,
                 resume=resume,
                 should_stop=self.should_stop,
-                report=None if say is None else lambda p: say(name, p),
+                report=self.reporter(name),
                 training_file=False,
             )
             if result.status in (Status.INTERRUPTED, Status.DIVERGED):
                 raise _Stopped(result.status, result.message)
             self.work += network.problem.depth * passes(options)
         return evaluate(network, *samples(network)).objective
+
+    def reporter(self, name: str) -> Callable[[Progress], None] | None:
+        """Return what is called after each step of the training of this name."""
+        report = self.report
+        return None if report is None else lambda progress: report(name, progress)
 
 
 def passes(options: Options) -> float:
@@ -138,30 +140,34 @@ def _grow(
     chain: _Chain,
     record: Callable[[Step], None] | None,
 ) -> Grown:
-    started, steps, stages = time.monotonic(), [], {}
+    started, steps, stages = time.monotonic(), list[Step](), dict[int, Stage]()
+    a_phase = sum(passes(options) for options in plan.phase)
+    seen = a_phase  # passes that the parameters of `network` have seen
     network = start_network(problem.with_(depth=plan.first), plan.phase[0])
     status, message = Status.FINISHED, ""
     try:
         J = evaluate(network, *samples(network)).objective
         fall = J - chain.train(network, f"{plan.first}-layers", plan.phase)
         while network.problem.depth + plan.added <= plan.deepest:
-            _settle(chain, network, fall, plan)
+            seen += a_phase * _settle(chain, network, fall, plan) + a_phase
             step, idle, grown = _one_growth(chain, problem, network, validation, plan)
             steps.append(step)
             if record is not None:
                 record(step)
             N = network.problem.depth
-            stages[N] = _stage(_at_rest(problem, idle), validation, step.idle)
-            stages[N + plan.added] = _stage(grown, validation, step.objective)
+            stages[N] = _stage(_at_rest(problem, idle), validation, step.idle, seen)
+            if math.isfinite(step.objective):
+                stages[N + plan.added] = _stage(grown, validation, step.objective, seen)
             network, fall = (grown, step.raw_gain) if step.kept else (idle, 0.0)
             if not step.kept or _asked_in_vain(steps, plan):
                 break
         if not stages:
             J = evaluate(network, *samples(network)).objective
-            stages[network.problem.depth] = _stage(network, validation, J)
+            stages[network.problem.depth] = _stage(network, validation, J, seen)
         depths = sorted(stages)
         depth = least_depth(depths, [stages[k].right for k in depths], plan.tolerance)
-        network = stages[depth].network
+        network, seen = stages[depth].network, stages[depth].passes
+        seen += sum(passes(options) for options in plan.final)
         if plan.final:
             chain.train(network, f"{depth}-layers-final", plan.final)
     except _Stopped as stop:
@@ -171,6 +177,7 @@ def _grow(
     return Grown(
         network=network,
         depth=depth,
+        passes=seen,
         gain_depth=_gain_depth(steps, plan),
         steps=tuple(steps),
         stages=tuple(stages[k] for k in sorted(stages)),
@@ -203,15 +210,16 @@ def appended(problem: Problem, network: Network, plan: Plan, seed: int) -> Netwo
     )
 
 
-def _settle(chain: _Chain, network: Network, fall: float, plan: Plan) -> None:
-    """Train in place until a phase no longer lowers J by a share that counts."""
+def _settle(chain: _Chain, network: Network, fall: float, plan: Plan) -> int:
+    """Train in place until a phase lowers J by no share that counts; return how many it took."""
     J = evaluate(network, *samples(network)).objective
-    for _ in range(plan.most_phases - 1):
+    for count in range(plan.most_phases - 1):
         if fall <= plan.settled * abs(J):
-            return
+            return count
         before, name = J, f"{network.problem.depth}-layers"
         J = chain.train(network, name, plan.phase)
         fall = before - J
+    return plan.most_phases - 1
 
 
 def _one_growth(
@@ -267,12 +275,13 @@ def _network(problem: Problem, controls: Controls, like: Network) -> Network:
     return Network(problem, controls, dtype=like.A.dtype, device=like.A.device)
 
 
-def _stage(network: Network, validation: Samples, objective: float) -> Stage:
+def _stage(network: Network, validation: Samples, objective: float, seen: float) -> Stage:
     found = right(network, validation)
     return Stage(
         depth=network.problem.depth,
         network=network,
         objective=objective,
+        passes=seen,
         accuracy=float(found.mean()),
         loss=validation_loss(network, validation),
         right=found,

@@ -24,8 +24,8 @@ class Plan:
     first, deepest : depths to begin with and not to exceed
     added : layers appended at a time
     append : "near zero", with b != 0, or "random"
-    append_scale : standard deviation of the new layers; by default 0.01 near zero, and 1/sqrt(width)
-        for random ones
+    append_scale : standard deviation of the new layers; by default 0.01 near zero, and
+        1/sqrt(width) for random ones
     worth : share of the idle extension's J that a growth has to gain, or it is undone
     patience : growths without more validation accuracy before no more is tried; 0: the gain in J
         alone decides how far to grow
@@ -53,8 +53,9 @@ class Plan:
     tolerance: float = TOLERANCE
 
     def __post_init__(self) -> None:
-        for name, least in (("first", 1), ("deepest", 1), ("added", 1), ("patience", 0), ("most_phases", 1)):
-            object.__setattr__(self, name, integer(name, getattr(self, name), least))
+        least = {"first": 1, "deepest": 1, "added": 1, "patience": 0, "most_phases": 1}
+        for name, bound in least.items():
+            object.__setattr__(self, name, integer(name, getattr(self, name), bound))
         one_of("append", self.append, APPENDED)
         for name in ("worth", "settled", "tolerance"):
             object.__setattr__(self, name, at_least(name, getattr(self, name), 0))

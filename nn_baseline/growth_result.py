@@ -39,12 +39,14 @@ class Stage:
     """A depth on the way, before annealing, on validation data.
 
     objective : J at the depth of its last comparison; not comparable between depths
+    passes : over the samples, that its parameters have seen
     right : which samples are classified right, (n,) bool
     """
 
     depth: int
     network: Network
     objective: float
+    passes: float
     accuracy: float
     loss: float
     right: np.ndarray
@@ -57,10 +59,12 @@ class Grown:
     network, depth : of the depth that validation accuracy needs, annealed
     gain_depth : the deepest growth that was worth it, by J
     work : layers times passes over the samples
+    passes : over the samples, that the network's parameters have seen
     """
 
     network: Network
     depth: int
+    passes: float
     gain_depth: int
     steps: tuple[Step, ...]
     stages: tuple[Stage, ...]

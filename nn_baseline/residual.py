@@ -1,7 +1,7 @@
 """A residual network in plain torch, from a safetensors file: this file needs nothing else.
 
-    network = load("network.safetensors")   # an nn.Sequential of Linear and Residual
-    logits = network(inputs)                # (batch, n_in) -> (batch, n_classes)
+network = load("network.safetensors")   # an nn.Sequential of Linear and Residual
+logits = network(inputs)                # (batch, n_in) -> (batch, n_classes)
 """
 
 import json
@@ -65,7 +65,7 @@ def build(n_in: int, n_classes: int, depth: int, width: int, **layer: object) ->
 
 
 def load(path: str) -> nn.Sequential:
-    """Return the network of a file, with its weights; "classes" in its metadata names the classes."""
+    """Return the network of a file, with its weights; "classes" in its metadata has their names."""
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
     weights = load_file(path)
