@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from . import cropping, data
     from .checkpoint import load_training, save_training
     from .classifier import TurnpikeClassifier
-    from .deployed import Deployed, deployed
+    from .deployment import Deployed, deployed
     from .evaluation import Layers, evaluate
     from .export import dense_network, network_trace, stage_trace
     from .growing import grow
@@ -34,7 +34,7 @@ _HOME: dict[str, tuple[str, ...]] = {
     "classifier": ("TurnpikeClassifier",),
     "cropping": (),
     "data": (),
-    "deployed": ("Deployed", "deployed"),
+    "deployment": ("Deployed", "deployed"),
     "evaluation": ("Layers", "evaluate"),
     "export": ("dense_network", "network_trace", "stage_trace"),
     "growing": ("grow",),

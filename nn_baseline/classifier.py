@@ -21,7 +21,7 @@ from ocp.samples import Dataset
 
 from . import cropping
 from .checkpoint import save_training
-from .deployed import deployed
+from .deployment import deployed
 from .diagnosis_of_depth import figure, sentences
 from .growing import grow, right
 from .growth_plan import Plan
@@ -40,7 +40,7 @@ except ImportError:
     raise ImportError("TurnpikeClassifier needs scikit-learn: install the extra `data`") from None
 
 #: steps of a phase where no epochs are given; our choice
-_STEPS = 600
+_STEPS = 1000
 #: validation samples beyond which an interval is narrow enough
 _MOST_VALIDATION = 10_000
 
@@ -51,16 +51,16 @@ class TurnpikeClassifier(ClassifierMixin, BaseEstimator):
     Parameters
     ----------
     width : dimension of the state; None: the number of inputs, between 16 and 64
-    deepest : layers at most
+    shallowest, deepest : layers to begin with, and at most; equal: a network of that depth
     h, activation, scheme, block, p_d, r, beta : of the statement; p_d is the probability of the
         true class in the soft target
-    phase_epochs : passes over the samples after each growth; None: about 600 steps
+    phase_epochs : passes over the samples after each growth; None: about 1000 steps
     final_epochs : passes while the rate falls to its end; None: three phases
     optimizer, lr, batch_size : of both; batch_size 0 is the whole set, None 128
     worth, patience, tolerance, append : of `nn_baseline.Plan`
     validation_fraction : share of the samples that decides the depth, stratified; the first
         10,000 at most
-    standardise : the inputs, within the lift; bytes (uint8) are divided by 255 instead
+    standardise : the inputs, within the lift; bytes (uint8) are divided by the largest
     device, dtype : of the training
     random_state : seed of start, order and split
 
@@ -73,6 +73,8 @@ class TurnpikeClassifier(ClassifierMixin, BaseEstimator):
         loss, objective, multiply_adds; on validation data, before annealing
     gain_ : gain over idling of each growth, (growths,)
     history_ : each growth with both gains and the validation loss, as dictionaries
+    right_, validation_score_ : which validation samples the annealed network gets right, and how
+        many of them
     network_ : `nn_baseline.Deployed`;  diagnosis_ : sentences on the depth
     """
 
@@ -80,6 +82,7 @@ class TurnpikeClassifier(ClassifierMixin, BaseEstimator):
         self,
         *,
         width: int | None = None,
+        shallowest: int = 1,
         deepest: int = 12,
         h: float = 0.5,
         activation: str = "tanh",
@@ -91,7 +94,7 @@ class TurnpikeClassifier(ClassifierMixin, BaseEstimator):
         phase_epochs: int | None = None,
         final_epochs: int | None = None,
         optimizer: str = "adam",
-        lr: float = 3e-3,
+        lr: float = 1e-2,
         batch_size: int | None = None,
         worth: float = 0.002,
         patience: int = 2,
@@ -104,6 +107,7 @@ class TurnpikeClassifier(ClassifierMixin, BaseEstimator):
         random_state: Any = None,
     ) -> None:
         self.width = width
+        self.shallowest = shallowest
         self.deepest = deepest
         self.h = h
         self.activation = activation
@@ -167,7 +171,7 @@ class TurnpikeClassifier(ClassifierMixin, BaseEstimator):
             inputs=inputs if standard is None else standard(inputs),
             labels=labels.astype(np.int64),
             n_classes=len(self.classes_),
-            scale=1 / 255 if inputs.dtype == np.uint8 else None,
+            scale=1 / max(1, int(inputs.max())) if inputs.dtype == np.uint8 else None,
             shift=0.0 if inputs.dtype == np.uint8 else None,
             classes=tuple(str(name) for name in self.classes_),
         )
@@ -175,11 +179,14 @@ class TurnpikeClassifier(ClassifierMixin, BaseEstimator):
         plan = self._plan(len(labels), seed)
         scaled = held_out[0] if standard is None else standard(held_out[0])
         found = grow(problem, (scaled, held_out[1].astype(np.int64)), plan, **growth)
+        if found.status is Status.INTERRUPTED:
+            raise KeyboardInterrupt
         if found.status is not Status.FINISHED:
             raise ValueError(f"{found.status.value} {found.message}".rstrip())
         self._keep(found, standard, inputs)
         shown = (held_out[0], held_out[1].astype(np.int64))
-        self.validation_score_ = float(right(self.trained_, shown).mean())
+        self.right_ = right(self.trained_, shown)
+        self.validation_score_ = float(self.right_.mean())
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -256,7 +263,7 @@ class TurnpikeClassifier(ClassifierMixin, BaseEstimator):
         if self.optimizer == "lbfgs":
             batch = 0
         steps = math.ceil(n / batch) if batch else 1
-        first = 10 if self.optimizer == "lbfgs" else min(max(2, math.ceil(_STEPS / steps)), 200)
+        first = 10 if self.optimizer == "lbfgs" else min(max(2, math.ceil(_STEPS / steps)), 100)
         epochs = first if self.phase_epochs is None else self.phase_epochs
         final = 3 * epochs if self.final_epochs is None else self.final_epochs
         phase = Options(
@@ -275,6 +282,7 @@ class TurnpikeClassifier(ClassifierMixin, BaseEstimator):
         return Plan(
             phase=(phase,),
             final=(annealing,),
+            first=self.shallowest,
             deepest=self.deepest,
             worth=self.worth,
             patience=self.patience,
@@ -315,6 +323,8 @@ def _folded(found: Grown, standard: Standardisation, inputs: np.ndarray) -> Netw
     """Return the network on the raw inputs: no weight lies on the lift, so J is the same."""
     network = found.network
     u = network.controls()
+    if u.lift_weight is None or u.lift_bias is None:
+        raise ValueError("the lift is not trained; wanted one that standardising can go into")
     E, e = standard.folded(u.lift_weight, u.lift_bias)
     problem = network.problem.with_(inputs=inputs, lift_weight=E, lift_bias=e)
     raw = dataclasses.replace(u, lift_weight=E, lift_bias=e)

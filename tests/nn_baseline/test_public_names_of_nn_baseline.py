@@ -16,6 +16,7 @@ NAMES = [
     *("Network", "Options", "start_network", "train", "Status", "samples", "evaluate", "Layers"),
     *("save_training", "load_training", "dense_network", "stage_trace", "network_trace"),
     *("problem_of", "soft_cross_entropy", "cropping", "data"),
+    *("grow", "Plan", "TurnpikeClassifier", "deployed", "Deployed"),
 ]
 
 

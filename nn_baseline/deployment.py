@@ -133,17 +133,30 @@ def deployed(
     return Deployed(stack, np.asarray(classes), settings)
 
 
-def write_plain(folder: str | os.PathLike, network: Deployed) -> tuple[Path, Path]:
+def write_plain(folder: str | os.PathLike, network: Deployed) -> None:
     """Write the weights and the source of `Residual`; together they need torch alone."""
-    folder = Path(folder)
+    write_weights(Path(folder) / STATE_FILE, network)
+    write_source(folder)
+
+
+def write_source(folder: str | os.PathLike) -> None:
+    """Write the file `residual.py`, which reads the weights."""
+    write_atomically(Path(folder) / SOURCE_FILE, source())
+
+
+def source() -> bytes:
+    """Return the file that reads the weights, which needs torch and safetensors alone."""
+    return inspect.getsource(residual).encode()
+
+
+def write_weights(path: str | os.PathLike, network: Deployed) -> None:
+    """Write the state_dict, float32, with what `residual.load` builds the network from."""
     tensors = {k: v.contiguous().numpy() for k, v in network.to_torch().state_dict().items()}
     metadata = {
         "network": json.dumps(network.settings, allow_nan=False),
         "classes": json.dumps([str(name) for name in network.classes]),
     }
-    write_atomically(folder / STATE_FILE, container.encoded(tensors, metadata))
-    write_atomically(folder / SOURCE_FILE, inspect.getsource(residual).encode())
-    return folder / STATE_FILE, folder / SOURCE_FILE
+    write_atomically(path, container.encoded(tensors, metadata))
 
 
 def write_exported(path: str | os.PathLike, network: Deployed) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nn_baseline.deployed import (
+from nn_baseline.deployment import (
     deployed,
     write_exported,
     write_onnx,
@@ -44,7 +44,7 @@ def test_plain_torch_is_the_statements_network(make_problem, seed):
     wanted = made(x).detach()
     found = deployed(made).to_torch(torch.float64)
     assert type(found) is torch.nn.Sequential and len(found) == problem.depth + 2
-    error = float((found(x.double()) - wanted).abs().max())
+    error = float((found(x.double()).detach() - wanted).abs().max())
     assert error <= 1e-12 * max(1.0, float(wanted.abs().max()))
     assert torch.equal(made(x), made.logits(made.states(x)[-1]))
     assert f"depth={problem.depth}, width={problem.width}" in repr(made)
@@ -112,6 +112,6 @@ def test_onnxruntime_gives_the_same_for_any_batch(network, tmp_path):
 
 
 def test_without_the_extra_a_sentence_names_it(network, tmp_path, monkeypatch):
-    monkeypatch.setattr("nn_baseline.deployed.can_write_onnx", lambda: False)
+    monkeypatch.setattr("nn_baseline.deployment.can_write_onnx", lambda: False)
     with pytest.raises(ValueError, match="install the extra `onnx`"):
         write_onnx(tmp_path / "network.onnx", deployed(network[0]))
