@@ -62,7 +62,7 @@ _GROWTH = {  # parameters of nn_baseline.TurnpikeClassifier, which has the defau
     "lr": (float, "learning rate [0.01]"),
     "batch_size": (int, "0: the whole set [128]"),
     "worth": (float, "share of J that a layer has to gain over idling [0.002]"),
-    "patience": (int, "growths without more accuracy; 0: J alone decides [2]"),
+    "patience": (int, "growths without more accuracy; 0: J alone decides [1]"),
     "tolerance": (float, "points of accuracy that do not count [0.2]"),
     "append": (str, "new layers: random or 'near zero' [random]"),
     "validation_fraction": (float, "share of the samples that chooses the depth [0.2]"),

@@ -97,7 +97,7 @@ class TurnpikeClassifier(ClassifierMixin, BaseEstimator):
         lr: float = 1e-2,
         batch_size: int | None = None,
         worth: float = 0.002,
-        patience: int = 2,
+        patience: int = 1,
         tolerance: float = 0.2,
         append: str = "random",
         validation_fraction: float = 0.2,
@@ -210,6 +210,9 @@ class TurnpikeClassifier(ClassifierMixin, BaseEstimator):
 
     def save_training(self, path: str | os.PathLike) -> str:
         """Write the training file that the judge reads, samples included; return its hash.
+
+        Its inputs are those given, its lift standardises them: an evaluation is the same, but
+        first-order training from the file is as badly scaled as the inputs are.
 
         Raises
         ------

@@ -159,7 +159,7 @@ def _grow(
             if math.isfinite(step.objective):
                 stages[N + plan.added] = _stage(grown, validation, step.objective, seen)
             network, fall = (grown, step.raw_gain) if step.kept else (idle, 0.0)
-            if not step.kept or _asked_in_vain(steps, plan):
+            if not step.kept or _asked_in_vain(steps, plan, validation[1]):
                 break
         if not stages:
             J = evaluate(network, *samples(network)).objective
@@ -254,11 +254,19 @@ def _one_growth(
     return step, idle, grown
 
 
-def _asked_in_vain(steps: list[Step], plan: Plan) -> bool:
-    """Whether the last growths brought no accuracy on validation data, for `patience` of them."""
+def _asked_in_vain(steps: list[Step], plan: Plan, labels: np.ndarray) -> bool:
+    """Whether the last `patience` growths brought no accuracy on validation data.
+
+    A network that errs more than half as often as the largest class would has learnt too little to
+    be asked: on a plateau one layer gains no accuracy and three do.
+    """
     if not plan.patience or len(steps) < plan.patience:
         return False
-    return all(step.gained.points <= plan.tolerance for step in steps[-plan.patience :])
+    guessed = 1.0 - np.bincount(labels).max() / len(labels)
+    return all(
+        step.gained.points <= plan.tolerance and 1.0 - step.validation_accuracy <= guessed / 2
+        for step in steps[-plan.patience :]
+    )
 
 
 def _gain_depth(steps: list[Step], plan: Plan) -> int:

@@ -27,8 +27,8 @@ class Plan:
     append_scale : standard deviation of the new layers; by default 0.01 near zero, and
         1/sqrt(width) for random ones
     worth : share of the idle extension's J that a growth has to gain, or it is undone
-    patience : growths without more validation accuracy before no more is tried; 0: the gain in J
-        alone decides how far to grow
+    patience : growths without more validation accuracy before no more is tried, once half of what
+        the largest class errs is reached; 0: the gain in J alone decides how far to grow
     settled : a depth is trained, a phase at a time, until one lowers its J by no more than this
         share: only then does it show what more layers are worth
     most_phases : of a depth, whether it has settled or not
@@ -47,7 +47,7 @@ class Plan:
     append: str = "random"
     append_scale: float | None = None
     worth: float = 0.002
-    patience: int = 2
+    patience: int = 1
     settled: float = 0.1
     most_phases: int = 10
     tolerance: float = TOLERANCE

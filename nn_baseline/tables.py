@@ -68,9 +68,11 @@ def layer_table(shown: dict[str, Layers]) -> Table:
 
 def crop_table(found: list[Crop], title: str) -> Table:
     full = found[0]
-    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)  # within 80 columns
+    # within 80 columns
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
+    table.add_column("network", no_wrap=True)
     for heading in (
-        *("network", "layers", "flipped", "right [%]", "lost", "work saved"),
+        *("layers", "flipped", "right [%]", "lost", "work saved"),
         f"ms for {full.batch}",
     ):
         table.add_column(heading, justify="right")

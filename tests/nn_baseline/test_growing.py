@@ -125,9 +125,19 @@ def test_growth_ends_where_a_layer_is_not_worth_it():
 
 
 def test_growth_ends_where_accuracy_has_been_asked_in_vain():
-    # no growth can bring 100 points
-    found = grow(moons(), VALIDATION, plan(deepest=9, worth=0, tolerance=100.0, patience=1))
+    # no growth can bring 100 points, and after so many passes three of four are right
+    learnt = {"phase": (dataclasses.replace(PHASE, epochs=60),), "tolerance": 100.0}
+    found = grow(moons(), VALIDATION, plan(patience=1, **learnt))
+    assert found.steps[0].validation_accuracy > 0.75 and found.steps[0].kept
     assert len(found.steps) == 1 and found.depth == 1
+    assert len(grow(moons(), VALIDATION, plan(patience=2, **learnt)).steps) == 2
+
+
+def test_a_network_that_has_learnt_too_little_is_not_asked():
+    """Labels at random: all err as often as guessing, and the gain in J alone decides."""
+    labels = np.random.default_rng(0).integers(0, 2, 60)
+    found = grow(moons(), (VALIDATION[0], labels), plan(tolerance=100.0, patience=1))
+    assert len(found.steps) == 2 and all(step.kept for step in found.steps)
 
 
 @pytest.mark.parametrize("steps", [1, 20, 30, 55, 80])
