@@ -110,6 +110,7 @@ def test_tolerance_and_certificate_are_read_together(folder):
     [
         ("spirals_ocp", "--depth 6", {"depth": 6, "points_per_class": 12}),
         ("spirals_ocp", "--points-per-class 9", {"depth": 8, "points_per_class": 9}),
+        ("digits_ocp", "--images 50", {"images": 50, "depth": 3}),
         ("cross_validate", "--steps 7", {"steps": 7, "starts": 2, "seeds": 2}),
         ("cross_validate", "--starts 12", {"steps": 200, "starts": 12}),
         ("depth_growth", "--depths 2", {"depths": [2], "seeds": 1}),
@@ -132,6 +133,8 @@ def test_quick_overrides_nothing_that_was_given(name, line, kept):
         ("spirals_ocp", "--quick --effort much"),
         ("spirals_ocp", "--quick --depth 0"),
         ("depth_growth", "--quick --depths 0"),
+        ("digits_ocp", "--quick --images 9"),
+        ("digits_ocp", "--quick --trials 0"),
         ("cross_validate", "--quick --seeds 0"),
         ("path_ladder", "--quick --depths 1 2"),
         ("studies/landscape", "--quick --starts 3"),

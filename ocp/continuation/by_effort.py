@@ -36,7 +36,8 @@ def solve(
     seconds : instead of an effort, about how long to search
 
     Another solver than "structured" grows with four trials; so does a problem whose starts cannot
-    be raced in batches (`applies`), again and again from further seeds while the budget lasts.
+    be raced in batches (`applies`), again and again from further seeds while the budget lasts;
+    large ones layer by layer (`layer_by_layer`).
 
     Raises
     ------

@@ -3,6 +3,9 @@
 Growth is the default start: solve shallow, append layers with controls near zero,
 solve again, up to the depth asked.  It finds lower optima than a cold start at full depth and
 needs few iterations there, because from the turnpike on the appended layers have nothing to do.
+
+Where Hessians are dear (`layer_by_layer.applies`) the way up is one layer at a time by gradients,
+and the solver's part is the end of it; depths given are gone as they are, by the solver.
 """
 
 from __future__ import annotations
@@ -16,13 +19,25 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import validation
-from ..controls import Controls, flatten, near_zero, random_start, unflatten
+from ..controls import Controls, random_start
 from ..problem import Problem
 from ..solvers import DEFAULT, as_solver
 from ..solvers.optimality import assess
 from ..solvers.progress import Progress, Report, silent
 from ..solvers.size import check_size
-from ..solvers.solution import STARTS, Iteration, Solution, Solver, Status, interrupted, keeping
+from ..solvers.solution import (
+    STARTS,
+    Iteration,
+    Solution,
+    Solver,
+    SolveReport,
+    Status,
+    interrupted,
+    keeping,
+)
+from ..versions import versions
+from . import layer_by_layer
+from .steps import escape, extend
 
 #: (depth, tolerance) on the way up
 Stages = list[tuple[int, float]]
@@ -34,13 +49,16 @@ Climbed = tuple[Solution, int, tuple[Iteration, ...]]
 class GrowthOptions:
     """How to grow.
 
-    depths : increasing, ending at the problem's depth; None: 5, 8, 11, ...
+    depths : increasing, ending at the problem's depth; None: 5, 8, 11, ..., and layer by layer for
+        large problems
     start_scale : standard deviation of the random controls at the first depth; small starts end
         lower: 1.19 against 1.38 in the median of 10 seeds of the spirals at .1 and .5, one trial
-    append_scale : standard deviation of the controls of new layers
+    append_scale : standard deviation of the controls of new layers; layer by layer ten times as
+        much
     trials : how many random starts are solved at the first two depths; the best one goes on.
         The objective at the second depth all but decides the final one (correlation .92 over 16
-        seeds of the spirals), and shallow solves cost little
+        seeds of the spirals), and shallow solves cost little.  Layer by layer: how many candidates
+        there are at each depth
     intermediate_tolerance : on the gradient at all depths but the last
     tolerance : on the gradient at the last depth
     escapes : how many saddles to leave at each depth
@@ -99,6 +117,7 @@ def grow(
     traces: tuple[Iteration, ...] = ()
     shallowest = 0 if start is None else start.depth
     depths = options.depths or tuple(d for d in default_depths(problem.depth) if d >= shallowest)
+    by_layers = options.depths is None and layer_by_layer.applies(problem)
     if depths[-1] != problem.depth:
         raise ValueError(f"depths end at {depths[-1]}; wanted the problem's {problem.depth}")
     for attempt in range(options.restarts + 1):
@@ -106,7 +125,9 @@ def grow(
         climb = functools.partial(_climb, problem, solver, options=options, report=report)
         tolerances = [options.intermediate_tolerance] * (len(depths) - 1) + [options.tolerance]
         stages = list(zip(depths, tolerances, strict=True))
-        if start is None and options.trials > 1:
+        if by_layers:
+            best, iterations, trace = _by_layers(climb, problem, start, rng, options, report)
+        elif start is None and options.trials > 1:
             best, iterations, trace = _best_of_trials(climb, stages, [seed, attempt], options)
         else:
             best, iterations, trace = climb(stages, start, rng=rng)
@@ -129,40 +150,6 @@ def grow(
         options={**best.report.options, "growth": dataclasses.asdict(options)},
     )
     return dataclasses.replace(best, report=record)
-
-
-def extend(
-    problem: Problem,
-    controls: Controls,
-    rng: np.random.Generator,
-    scale: float,
-) -> Controls:
-    """Return controls of the problem's depth: `controls` and new layers near zero after them."""
-    new = problem.depth - controls.depth
-    if new < 0:
-        raise ValueError(
-            f"the controls have depth {controls.depth}; wanted at most {problem.depth}"
-        )
-    if new == 0:
-        return controls
-    layers = near_zero(problem.with_(depth=new), rng, scale)
-    return controls.followed_by(layers)
-
-
-def escape(solution: Solution, solver: Solver, report: Report = silent) -> Solution:
-    """Go on from a SADDLE: step along the witness, which was checked to lower J, and solve again.
-
-    Raises
-    ------
-    ValueError : the solution is no saddle with a witness
-    """
-    record = solution.report
-    if solution.status is not Status.SADDLE or record.witness is None:
-        raise ValueError(f"the solution is {solution.status.name}; wanted SADDLE with a witness")
-    u = flatten(solution.controls) + record.witness
-    note = f"saddle (curvature {record.min_curvature:.1e}): escaping along its witness"
-    report(Progress(depth=solution.problem.depth, objective=record.objective, message=note))
-    return solver(solution.problem, unflatten(solution.problem, u), record.tolerance, report)
 
 
 def _climb(
@@ -220,6 +207,50 @@ def _best_of_trials(
         return best, iterations, trace
     solution, count, lines = climb(rest, best.controls, rng=its_rng)
     return solution, iterations + count, trace + lines
+
+
+def _by_layers(
+    climb: Callable[..., Climbed],
+    problem: Problem,
+    start: Controls | None,
+    rng: np.random.Generator,
+    options: GrowthOptions,
+    report: Report,
+) -> Climbed:
+    """Grow by gradients, and solve at full depth from there."""
+    way = layer_by_layer.climb(
+        problem,
+        rng,
+        start=start,
+        trials=options.trials,
+        start_scale=options.start_scale,
+        append_scale=options.append_scale,
+        report=report,
+    )
+    if way.interrupted:
+        return _stopped(problem.with_(depth=way.depth), way.controls), way.iterations, way.trace
+    stages = [(problem.depth, options.tolerance)]
+    solution, iterations, trace = climb(stages, way.controls, rng=rng)
+    return solution, way.iterations + iterations, way.trace + trace
+
+
+def _stopped(problem: Problem, controls: Controls) -> Solution:
+    """The point where Ctrl-C ended the growth by gradients."""
+    facts = assess(problem, controls, 0.0)  # nothing is stationary to 0: no Hessian is formed
+    record = SolveReport(
+        status=Status.INTERRUPTED,
+        method="l-bfgs",
+        tolerance=0.0,
+        versions=versions(),
+        **facts.fields_of_report(),
+    )
+    return Solution(
+        problem=problem,
+        controls=controls,
+        states=facts.states,
+        costate=facts.costate,
+        report=record,
+    )
 
 
 def _idle_extension(

@@ -12,13 +12,21 @@ EFFORTS = {"quick": (8, 0), "standard": (16, 0), "thorough": (16, 7000)}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchOptions:
-    """How to search; the defaults were chosen on seeds 0 to 19 of the spirals.
+    """How to search; the defaults were chosen on seeds 0 to 19 and 400 to 439 of the spirals.
 
     effort : one of `EFFORTS`: how many starts, and how much work the cycles in depth may do
     work : of the cycles, instead of the effort's, in steps at the problem's full depth
     seconds : instead of a count of work, when to end the cycles
     tolerance : on the gradient at full depth
     starts : in the race, instead of the effort's
+    start_scale : standard deviation of the random controls of the race
+    trunks : starts that go to where all stall;  race_shakes : of the copies that go on from there
+    first_scales : standard deviations of new layers behind the race's survivors, one child each.
+        With small ones the child stays in the basin of its parent's idle extension: of two of the
+        four lowest minima at depth 5 nothing good grows with less than .6
+    append_scales : of all later new layers, where the end is the same for all scales
+    survivors : of the race;  elite : points that a level keeps
+    generation : children of a generation of cycles;  cycle_shake : at most, of a cropped parent
     """
 
     effort: str = "standard"
@@ -28,8 +36,10 @@ class SearchOptions:
     starts: int | None = None
     start_scale: float = 0.2
     race_shakes: tuple[float, ...] = (0.3, 0.5)
-    append_scales: tuple[float, ...] = (0.01, 0.1, 0.3)
-    survivors: int = 3
+    first_scales: tuple[float, ...] = (0.3, 0.3, 0.6, 0.6)
+    trunks: int = 2
+    append_scales: tuple[float, ...] = (0.3,)
+    survivors: int = 4
     elite: int = 4
     generation: int = 9
     cycle_shake: float = 0.2

@@ -30,7 +30,7 @@ import numpy as np
 
 from ..controls import Controls, flatten
 from ..problem import Problem
-from . import assembly_euler
+from . import assembly_euler, assembly_wide
 from .layer_derivatives import (
     Layers,
     add_bilinear,
@@ -69,12 +69,24 @@ def hessian(
     problem = constants.problem
     d, n, n_d = problem.n_decision, problem.width, problem.n_samples
     H = np.zeros((d, d))
-    size = max(CHUNK_SAMPLES, CHUNK_DOUBLES // (n * d))
+    wide = None
+    if assembly_wide.applies(problem):
+        wide = assembly_wide.Blocks(constants, sweep, adjoint)
+        size = assembly_wide.chunk(problem)
+    else:
+        size = max(CHUNK_SAMPLES, CHUNK_DOUBLES // (n * d))
     # equal chunks: a small last one would waste its overhead
     count = -(-n_d // size)
     for part in np.array_split(np.arange(n_d), count):
         tick()
-        _add_chunk(H, constants, sweep, adjoint, slice(part[0], part[-1] + 1))
+        rows = slice(part[0], part[-1] + 1)
+        if wide:
+            wide.add(H, loss_hessians(constants, sweep, rows), rows)
+        else:
+            _add_chunk(H, constants, sweep, adjoint, rows)
+    if wide:
+        wide.finish(H)
+        wide = None  # its sums are as large as H
     H = np.triu(H)
     H += np.triu(H, 1).T
     H[np.arange(d), np.arange(d)] += constants.penalty
@@ -181,21 +193,4 @@ def _add_ends(
             T = layers.Fx[k].mT @ T + layers.T[k]
         if Y is not None:
             H[lift, theta] += Y.reshape(samples * n, -1).T @ T.reshape(samples * n, -1)
-        H[theta, theta] += _readout_block(constants, sweep, part)
-
-
-def _readout_block(constants: Constants, sweep: Forward, part: slice) -> np.ndarray:
-    """d2(sum of weight F)/dtheta2 at all loss points, theta = (C row by row, c)."""
-    problem = constants.problem
-    n, n_c, first = problem.width, problem.n_classes, constants.first
-    weight = constants.weights[first:, None] / problem.n_samples
-    p, X = sweep.p[:, part], sweep.X[first:, part]
-    extended = np.concatenate([X, np.ones((*X.shape[:-1], 1))], axis=-1).reshape(-1, n + 1)
-    block = np.empty((n_c, n + 1, n_c, n + 1))
-    for a in range(n_c):
-        for b in range(n_c):
-            q = weight * p[..., a] * ((a == b) - p[..., b])
-            block[a, :, b, :] = (extended * q.reshape(-1, 1)).T @ extended
-    order = np.arange(n_c * (n + 1)).reshape(n_c, n + 1)
-    order = np.concatenate([order[:, :n].ravel(), order[:, n]])
-    return block.reshape(n_c * (n + 1), -1)[np.ix_(order, order)]
+        H[theta, theta] += assembly_wide.readout_block(constants, sweep, part)

@@ -50,8 +50,8 @@ def blocks(
     D, zeta = problem.h * dsigma, kappa * dsigma
     bend = kappa * hold(adjoint.ddsigma[0][:, part].mT)
     L = hold(losses.transpose(0, 2, 3, 1))
-    C, weights = _recursion(A, D, bend, L, stages_cost=constants.first == 0)
-    _add_diagonal(H, weights, X)
+    C, weights, _ = recursion(A, D, bend, L, stages_cost=constants.first == 0)
+    add_diagonal(H, weights, X)
     M = C * D[:, None]
     M += A.mT[..., None] * bend[:, None]
     M = M.transpose(0, 2, 1, 3)  # (N, j, i, samples)
@@ -71,10 +71,10 @@ def blocks(
     return hold(S.reshape(flat).T), hold(G.reshape(flat).T), Fx
 
 
-def _recursion(
+def recursion(
     A: np.ndarray, D: np.ndarray, bend: np.ndarray, L: np.ndarray, *, stages_cost: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """C_k and D P_{k+1} D + diag(bend), both (N, n, n, samples), from the last layer on."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """C_k and D P_{k+1} D + diag(bend), (N, n, n, samples), from the last layer on, and P_0."""
     N, n, samples = D.shape
     pairs = (A[:, :, :, None] * A[:, :, None, :]).reshape(N, n, n * n)  # A_ji A_jl
     Q = (pairs.mT @ bend).reshape(N, n, n, samples)
@@ -91,10 +91,10 @@ def _recursion(
         P += C[k]
         P += Q[k]
     weights[:, np.arange(n), np.arange(n)] += bend
-    return C, weights
+    return C, weights, P
 
 
-def _add_diagonal(H: np.ndarray, weights: np.ndarray, X: np.ndarray) -> None:
+def add_diagonal(H: np.ndarray, weights: np.ndarray, X: np.ndarray) -> None:
     """Add sum_samples weights_jj' X_l X_l' to the diagonal blocks, X = (x, 1)."""
     N, n, samples = X.shape
     m = n * n + n

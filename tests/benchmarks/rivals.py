@@ -124,6 +124,60 @@ def scipy_trust_constr(problem: Problem, seed: int, tolerance: float) -> Result:
     return unflatten(problem, found.x), found.nit, str(found.message)
 
 
+def searched(problem: Problem, seed: int, tolerance: float) -> Result:
+    """The search as the example sets it."""
+    from ocp.continuation.search import search
+    from ocp.continuation.search_options import SearchOptions
+
+    found = search(problem, seed=seed, options=SearchOptions(tolerance=tolerance))
+    return found.controls, found.report.iterations, found.status.name
+
+
+def grown_trust_exact(problem: Problem, seed: int, tolerance: float) -> Result:
+    """trust-exact with our gradient and Hessian, grown as the toolkit grows: two trials."""
+    rng = np.random.default_rng([seed, 0])
+    options = continuation.GrowthOptions()
+    depths = continuation.default_depths(problem.depth)
+    iterations = 0
+    found = []
+    for _ in range(options.trials):
+        controls = random_start(problem.with_(depth=depths[0]), rng, options.start_scale)
+        for depth in depths[:2]:
+            ended = _trust_exact(problem, controls, depth, options.intermediate_tolerance, rng)
+            controls, iterations = ended[1], iterations + ended[2]
+        found.append(ended[:2])
+    controls = min(found, key=lambda pair: pair[0])[1]
+    for depth in depths[2:]:
+        last = depth == problem.depth
+        goal = tolerance if last else options.intermediate_tolerance
+        _, controls, more = _trust_exact(problem, controls, depth, goal, rng)
+        iterations += more
+    return controls, iterations, "stopped"
+
+
+def _trust_exact(
+    problem: Problem, controls: Controls, depth: int, tolerance: float, rng: np.random.Generator
+) -> tuple[float, Controls, int]:
+    """Append layers up to a depth and minimise there: J, controls, iterations."""
+    from scipy.optimize import minimize
+
+    from ocp.evaluation.assembly import assembled_hessian
+
+    shallow = problem.with_(depth=depth)
+    if controls.depth < depth:
+        scale = continuation.GrowthOptions().append_scale
+        controls = continuation.extend(shallow, controls, rng, scale)
+    found = minimize(
+        _value(shallow),
+        flatten(controls),
+        jac=True,
+        hess=lambda u: assembled_hessian(shallow, unflatten(shallow, u)),
+        method="trust-exact",
+        options={"gtol": tolerance, "maxiter": 2000},
+    )
+    return float(found.fun), unflatten(shallow, found.x), int(found.nit)
+
+
 def torch_lbfgs(problem: Problem, seed: int, tolerance: float) -> Result:
     """torch.optim.LBFGS, 50 corrections, strong Wolfe line search, float64."""
     import torch
@@ -203,6 +257,11 @@ METHODS = {
         run=grown("structured", trials=4),
         seeds=10,
     ),
+    "structured-search": Method(
+        title="structured, search of standard effort (the default of the example)",
+        run=searched,
+        seeds=10,
+    ),
     "structured-many": Method(
         title="structured, 60 starts one after the other, the best", run=many, seeds=3
     ),
@@ -239,6 +298,9 @@ METHODS = {
     "scipy-lbfgs": Method(title="(c) SciPy L-BFGS-B, cold", run=scipy_lbfgs, seeds=3),
     "scipy-trust-constr": Method(
         title="(c) SciPy trust-constr, our Hessian, cold", run=scipy_trust_constr, seeds=3
+    ),
+    "scipy-trust-exact": Method(
+        title="(c) SciPy trust-exact, our Hessian, the same growth", run=grown_trust_exact, seeds=5
     ),
     "torch-lbfgs": Method(title="(c) PyTorch L-BFGS, cold", run=torch_lbfgs, seeds=3),
     "torch-adam": Method(title="(c) PyTorch Adam, cold", run=torch_adam, seeds=3),

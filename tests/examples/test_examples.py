@@ -88,3 +88,20 @@ def test_depth_growth(tmp_path):
     rows = json.loads((tmp_path / "depth_growth.json").read_text())
     assert [r["status"] for r in rows] == ["SOLVED"] * 6
     assert (tmp_path / "depth_growth.png").stat().st_size > 5000
+
+
+def test_digits(tmp_path):
+    done = run("digits_ocp.py", "--quick", "--output", tmp_path / "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "SOLVED: Strict local minimum" in done.stdout
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["status"] == "SOLVED" and report["grad_inf_norm"] <= 1e-8
+    assert report["min_curvature"] > report["curvature_band"]
+    assert len(report["layers"]["control_norm"]) == 3
+    assert report["of"] == [300, 360] and report["right"][0] > 270 and report["right"][1] > 270
+    content = files.load(tmp_path / "out" / "solution.safetensors")
+    assert content.problem.depth == 3 and len(content.test_labels) == 360
+    for name in ("layers", "images"):
+        assert (tmp_path / "out" / f"{name}.png").stat().st_size > 5000
+    done = run("digits_ocp.py", "--images", "9", "--output", tmp_path / "out", cwd=tmp_path)
+    assert done.returncode == 2 and "error: --images is 9; wanted 10 to 1437" in done.stderr

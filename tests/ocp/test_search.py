@@ -9,10 +9,13 @@ from problems import blobs, circles, spirals
 from test_interrupts import press
 
 import ocp
-from ocp.continuation import by_effort, search
+from ocp.continuation import by_effort, levels, search
 from ocp.continuation.search_options import SearchOptions, cost
+from ocp.continuation.variants import variant
 from ocp.controls import flatten, random_start
+from ocp.evaluation import batch
 from ocp.evaluation.rollout import objective
+from ocp.evaluation.sweeps import prepare
 from ocp.solvers.solution import Status
 from verification.crosscheck import symmetry
 
@@ -55,6 +58,22 @@ def test_every_depth_is_searched(depth):
     assert found.problem.depth == depth and found.status is Status.SOLVED
 
 
+@pytest.mark.parametrize("risen", [False, True])
+def test_the_race_begins_anew_where_all_survivors_rise(deep, risen):
+    options = dataclasses.replace(FEW, work=0)
+    if risen:  # all layers but two cost the loss, and new ones can hardly leave u = 0
+        deep = deep.with_(gamma=0.0)
+        options = dataclasses.replace(options, first_scales=(1e-6,), survivors=1)
+    own = search._Search(deep, options, 3, ocp.silent)
+    with np.errstate(all="ignore"):
+        own.climb()
+    steps = itertools.pairwise(line.depth for line in own.trace)
+    races = sum(pair == (5, 8) for pair in steps)
+    assert races == (1 + search.RACES_AGAIN if risen else 1)
+    lowest = {level: J[0] for level, (_, J) in own.found.items()}
+    assert (lowest[8] > lowest[5] * (1 + search.RISE)) == risen
+
+
 def test_the_budget_is_kept(deep):
     spent = []
     for work in (0, 40):
@@ -68,6 +87,37 @@ def test_the_budget_is_kept(deep):
     assert spent[0] == 0
     # the generation under way is finished
     assert 40 <= spent[1] < 40 + 200
+
+
+def test_a_large_budget_goes_to_populations_at_every_depth(monkeypatch):
+    monkeypatch.setattr(search, "LARGE", 0)
+    problem = blobs(depth=13)
+    own = search._Search(problem, dataclasses.replace(FEW, work=60), 0, ocp.silent)
+    with np.errstate(all="ignore"):
+        own.climb()
+        before = {level: J[0] for level, (_, J) in own.found.items()}
+        own.cycles()
+    assert set(own.found) == {5, 6, 7, 8, 11}
+    for level, (u, J) in own.found.items():
+        assert J[0] <= before.get(level, np.inf) and (np.diff(J) > 0).all()
+        again = batch.sweep(prepare(own.at(level)), u).objective
+        assert np.allclose(again, J, rtol=1e-12)  # of the level itself, not of a variant
+
+
+def test_variants_differ_in_one_thing():
+    rng, problem = np.random.default_rng(0), spirals(depth=5)
+    seen = set()
+    for _ in range(60):
+        other = variant(problem, rng)
+        changed = {k for k in ("r", "gamma", "p_d") if getattr(other, k) != getattr(problem, k)}
+        if other.n_samples != problem.n_samples:
+            changed.add("samples")
+            rows = {(*x, y) for x, y in zip(problem.inputs, problem.labels, strict=True)}
+            assert rows >= {(*x, y) for x, y in zip(other.inputs, other.labels, strict=True)}
+        assert len(changed) == 1
+        assert other.p_d < 1.0
+        seen |= changed
+    assert seen == {"r", "gamma", "p_d", "samples"}
 
 
 def test_seconds_end_the_cycles_in_the_middle_of_a_generation(deep):
@@ -95,18 +145,18 @@ def test_survivors_are_distinct_up_to_symmetry(deep):
         assert symmetry.distance(problem, one, other, group)[0] > 1e-3
         mirrored = symmetry.apply(group[-1], other)
         J = [float(objective(problem, u)) for u in (other, mirrored)]
-        assert search.distinct(np.array(J), 4) == [int(np.argmin(J))]
+        assert levels.distinct(np.array(J), 4) == [int(np.argmin(J))]
 
 
 def test_distinct_takes_the_least_and_drops_what_is_out_of_range():
     J = np.array([2.0, np.nan, 1.0, 1.0 + 1e-9, np.inf, 3.0])
-    assert search.distinct(J, 3) == [2, 0, 5]
-    assert search.distinct(J, 1) == [2]
+    assert levels.distinct(J, 3) == [2, 0, 5]
+    assert levels.distinct(J, 1) == [2]
 
 
 @pytest.mark.parametrize("when", [1, 3, 5, 8])
 def test_an_interrupt_keeps_the_best_point_so_far(deep, monkeypatch, when):
-    calls, honest, best = itertools.count(1), search.descend, []
+    calls, honest, best = itertools.count(1), levels.descend, []
 
     def descend(problem, u, **options):
         if next(calls) == when:
@@ -115,7 +165,7 @@ def test_an_interrupt_keeps_the_best_point_so_far(deep, monkeypatch, when):
         best.append((problem.depth, float(np.nanmin(out.objective))))
         return out
 
-    monkeypatch.setattr(search, "descend", descend)
+    monkeypatch.setattr(levels, "descend", descend)
     found = run(deep)
     assert found.status is Status.INTERRUPTED and found.problem is deep
     assert len(best) == when - 1
