@@ -1,6 +1,11 @@
 """The command `depth`: from a table of one's own with names of classes to an ONNX file."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -84,6 +89,29 @@ def test_what_is_printed_says_what_was_read_and_why_the_depth(table, tmp_path, c
     assert (tmp_path / "network.safetensors").read_bytes() == before
     assert main(["depth", str(table), "--output", str(tmp_path), *QUICK, "--resume", "--r", "1"])
     assert "r was 0.0001, is 1.0" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_the_trainings_so_far_and_resuming_gives_the_same(table, tmp_path):
+    command = [sys.executable, "-m", "nn_baseline", "depth", str(table), "--output"]
+    out, root = tmp_path / "out", Path(__file__).parents[2]
+    more = [*QUICK[2:], "--phase-epochs", "60", "--fresh"]
+    process = subprocess.Popen(
+        [*command, str(out), *more], cwd=root, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    limit = time.monotonic() + 100
+    while not list(out.glob("growth/002-*/state.safetensors")) and time.monotonic() < limit:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 130 and "Traceback" not in err, err
+    assert not (out / "network.safetensors").exists()
+    for place, flags in ((out, ["--resume"]), (tmp_path / "whole", [])):
+        subprocess.run([*command, str(place), *more, *flags], cwd=root, check=True,
+                       capture_output=True)  # fmt: skip
+    for name in ("network.safetensors", "depth.json", "growth/growth.jsonl"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def test_the_flags_are_the_parameters_of_the_estimator():
