@@ -13,18 +13,19 @@ TOLERANCE = 0.2
 #: notes of the tuning, not rows
 TRIED = """## What was tried
 
-Tuned on validation samples of seeds from 1000 on, which no row uses; but when to ask (`patience`, and
-not before half of guessing's errors are gone) was changed after seeds 0 to 2 had been seen once with
-patience 2, whose work was 1.8 to 2.5 times one training.
+Tuned on validation samples of seeds from 1000 on, which no row uses; but when to ask (`patience`,
+and not before half of guessing's errors are gone) was changed after seeds 0 to 2 had been seen once
+with patience 2, whose work was 1.8 to 2.5 times one training.
 
-- New layers near zero with b != 0 gain too little in a phase to be kept where depth is needed (column
-  above); random ones of standard deviation 0.3 in width 8 are found worth it. Hence random.
-- A phase of 600 steps at a rate of 0.003 leaves fresh networks of every depth at 50 to 67 % on the
+- New layers near zero with b != 0 gain too little in a phase to be kept where depth is needed
+  (column above); random ones of standard deviation 0.3 in width 8 are found worth it.
+- Phases of 600 steps at a rate of 0.003 left fresh networks of every depth at 50 to 67 % on the
   spirals: 1000 steps at 0.01 were taken for all sets.
-- Asking validation accuracy while the network is on a plateau stops growth at one layer on the spirals:
-  not before two more layers does it rise.
-- With 30 to 300 validation samples the rule stops at depths that the test set, with 4000 samples, tells
-  from the best: on the checkerboard one network in four is within a layer of the reference."""
+- Asking validation accuracy while the network is on a plateau stops growth at one layer on the
+  spirals: it does not rise before two more layers stand there.
+- With 30 to 300 validation samples the rule stops at depths that the test set, with 4000 samples,
+  tells from the best: on the checkerboard one network in four is within a layer of the reference.
+"""
 Rows = list[dict]
 
 
