@@ -59,7 +59,7 @@ _GROWTH = {  # parameters of nn_baseline.TurnpikeClassifier, which has the defau
     "phase_epochs": (int, "passes after each growth [about 1000 steps]"),
     "final_epochs": (int, "passes of the annealing [three phases]"),
     "optimizer": (str, "adam, adamw, sgd or lbfgs [adam]"),
-    "lr": (float, "learning rate [0.01]"),
+    "lr": (float, "learning rate [0.01; from 10,000 samples on 0.003]"),
     "batch_size": (int, "0: the whole set [128]"),
     "worth": (float, "share of J that a layer has to gain over idling [0.002]"),
     "patience": (int, "growths without more accuracy; 0: J alone decides [1]"),

@@ -41,6 +41,8 @@ except ImportError:
 
 #: steps of a phase where no epochs are given; our choice
 _STEPS = 1000
+#: training samples from which on the default rate is lower
+_MANY = 10_000
 #: validation samples beyond which an interval is narrow enough
 _MOST_VALIDATION = 10_000
 
@@ -56,7 +58,8 @@ class TurnpikeClassifier(ClassifierMixin, BaseEstimator):
         true class in the soft target
     phase_epochs : passes over the samples after each growth; None: about 1000 steps
     final_epochs : passes while the rate falls to its end; None: three phases
-    optimizer, lr, batch_size : of both; batch_size 0 is the whole set, None 128
+    optimizer, lr, batch_size : of both; batch_size 0 is the whole set, None 128; lr None is 0.01,
+        from 10,000 training samples on 0.003
     worth, patience, tolerance, append : of `nn_baseline.Plan`
     validation_fraction : share of the samples that decides the depth, stratified; the first
         10,000 at most
@@ -94,7 +97,7 @@ class TurnpikeClassifier(ClassifierMixin, BaseEstimator):
         phase_epochs: int | None = None,
         final_epochs: int | None = None,
         optimizer: str = "adam",
-        lr: float = 1e-2,
+        lr: float | None = None,
         batch_size: int | None = None,
         worth: float = 0.002,
         patience: int = 1,
@@ -263,15 +266,18 @@ class TurnpikeClassifier(ClassifierMixin, BaseEstimator):
 
     def _plan(self, n: int, seed: int) -> Plan:
         batch = min(128 if self.batch_size is None else self.batch_size, n)
-        if self.optimizer == "lbfgs":
+        if self.optimizer == "lbfgs" and self.batch_size is None:
             batch = 0
         steps = math.ceil(n / batch) if batch else 1
         first = 10 if self.optimizer == "lbfgs" else min(max(2, math.ceil(_STEPS / steps)), 100)
         epochs = first if self.phase_epochs is None else self.phase_epochs
         final = 3 * epochs if self.final_epochs is None else self.final_epochs
+        rate = 0.01 if n < _MANY else 0.003  # images were trained badly at 0.01
+        if self.optimizer == "lbfgs":
+            rate = 1.0
         phase = Options(
             optimizer=self.optimizer,
-            lr=1.0 if self.optimizer == "lbfgs" else self.lr,
+            lr=rate if self.lr is None else self.lr,
             epochs=epochs,
             batch_size=batch,
             evaluate_every=0,

@@ -52,7 +52,7 @@ def plan_of(found: Set, seed: int, quick: bool, **changes) -> Plan:
     epochs = min(max(2, -(-STEPS // -(-n // batch))), 100)
     phase = Options(
         optimizer="adam",
-        lr=1e-2,
+        lr=1e-2 if n < 10_000 else 3e-3,
         epochs=2 if quick else epochs,
         batch_size=batch,
         evaluate_every=0,

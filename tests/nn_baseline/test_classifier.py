@@ -115,6 +115,14 @@ def test_processes_find_what_one_finds(digits):
     assert np.array_equal(*(g.cv_results_["mean_test_score"] for g in found))
 
 
+def test_lbfgs_trains_on_the_whole_set_and_refuses_batches(digits):
+    X, y = digits[0][:200], digits[2][:200]
+    given = {"optimizer": "lbfgs", "lr": None, "phase_epochs": 2, "final_epochs": 2}
+    assert quick(**given).fit(X, y).score(digits[1], digits[3]) > 0.8
+    with pytest.raises(ValueError, match="wanted 0, the whole set"):
+        quick(**given | {"batch_size": 10}).fit(X, y)
+
+
 def test_softness_is_undone_exactly():
     from nn_baseline.classifier import undone
 
