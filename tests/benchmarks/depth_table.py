@@ -20,9 +20,9 @@ with patience 2, whose work was 1.8 to 2.5 times one training.
 - New layers near zero with b != 0 gain too little in a phase to be kept where depth is needed
   (column above); random ones of standard deviation 0.3 in width 8 are found worth it.
 - Phases of 600 steps at a rate of 0.003 left fresh networks of every depth at 50 to 67 % on the
-  spirals: 1000 steps at 0.01 were taken. From 10,000 samples on 0.003: Fashion-MNIST at 0.01 stopped
-  at one layer (84.45 % on its test set, the one time it was seen before), at 0.003 validation
-  accuracy was 88.7 %, at 0.001 87.9 % (seed 1000).
+  spirals: 1000 steps at 0.01 were taken. From 10,000 samples on 0.003: at 0.01 Fashion-MNIST
+  stopped at one layer (84.45 % on its test set, the one time it was seen before), at 0.003
+  validation accuracy was 88.7 %, at 0.001 87.9 % (seed 1000).
 - Asking validation accuracy while the network is on a plateau stops growth at one layer on the
   spirals: it does not rise before two more layers stand there.
 - With 30 to 300 validation samples the rule stops at depths that the test set, with 4000 samples,
