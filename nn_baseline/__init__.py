@@ -17,8 +17,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from . import cropping, data
     from .checkpoint import load_training, save_training
+    from .classifier import TurnpikeClassifier
+    from .deployment import Deployed, deployed
     from .evaluation import Layers, evaluate
     from .export import dense_network, network_trace, stage_trace
+    from .growing import grow
+    from .growth_plan import Plan
     from .initialisation import problem_of
     from .model import Network, soft_cross_entropy
     from .options import Options
@@ -34,10 +38,14 @@ if TYPE_CHECKING:
 #: file -> its public names; a file without names is public itself
 _HOME: dict[str, tuple[str, ...]] = {
     "checkpoint": ("load_training", "save_training"),
+    "classifier": ("TurnpikeClassifier",),
     "cropping": (),
     "data": (),
+    "deployment": ("Deployed", "deployed"),
     "evaluation": ("Layers", "evaluate"),
     "export": ("dense_network", "network_trace", "stage_trace"),
+    "growing": ("grow",),
+    "growth_plan": ("Plan",),
     "initialisation": ("problem_of",),
     "model": ("Network", "soft_cross_entropy"),
     "options": ("Options",),
@@ -51,10 +59,13 @@ _HOME: dict[str, tuple[str, ...]] = {
     "wrapped.wrapper": ("Wrapped", "wrap"),
 }
 __all__ = [
+    "Deployed",
     "Layers",
     "Network",
     "Options",
+    "Plan",
     "Status",
+    "TurnpikeClassifier",
     "Wrapped",
     "block_report",
     "choose",
@@ -62,7 +73,9 @@ __all__ = [
     "cropping",
     "data",
     "dense_network",
+    "deployed",
     "evaluate",
+    "grow",
     "load_state",
     "load_training",
     "network_trace",

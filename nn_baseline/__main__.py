@@ -1,4 +1,4 @@
-"""The command line: python -m nn_baseline {fetch,train,eval,crop,export} ..."""
+"""The command line: python -m nn_baseline {fetch,train,depth,eval,crop,export} ..."""
 
 from __future__ import annotations
 
@@ -44,6 +44,30 @@ _OPTIONS = {  # the fields of nn_baseline.options.Options
     "dtype": (str, "float32", "float32 or float64"),
     "device": (str, "cpu", "cpu or cuda"),
     "checkpoint_seconds": (float, 60.0, "at most so much work is lost"),
+}
+
+_GROWTH = {  # parameters of nn_baseline.TurnpikeClassifier, which has the defaults
+    "width": (int, "n, dimension of the state [the inputs, between 16 and 64]"),
+    "deepest": (int, "layers at most [12]"),
+    "h": (float, "step of a layer [0.5]"),
+    "scheme": (str, "euler, heun or rk4 [euler]"),
+    "block": (str, "single or double [single]"),
+    "activation": (str, "tanh, relu, gelu, ... [tanh]"),
+    "p_d": (float, "probability of the true class in the soft target [0.9]"),
+    "r": (float, "control weight [1e-4]"),
+    "beta": (int, "1: a loss at every layer; 0: at the end alone [1]"),
+    "phase_epochs": (int, "passes after each growth [about 1000 steps]"),
+    "final_epochs": (int, "passes of the annealing [three phases]"),
+    "optimizer": (str, "adam, adamw, sgd or lbfgs [adam]"),
+    "lr": (float, "learning rate [0.01; from 10,000 samples on 0.003]"),
+    "batch_size": (int, "0: the whole set [128]"),
+    "worth": (float, "share of J that a layer has to gain over idling [0.002]"),
+    "patience": (int, "growths without more accuracy; 0: J alone decides [1]"),
+    "tolerance": (float, "points of accuracy that do not count [0.2]"),
+    "append": (str, "new layers: random or 'near zero' [random]"),
+    "validation_fraction": (float, "share of the samples that chooses the depth [0.2]"),
+    "dtype": (str, "float32 or float64 [float32]"),
+    "device": (str, "cpu or cuda [cpu]"),
 }
 
 
@@ -92,6 +116,22 @@ def parser() -> argparse.ArgumentParser:
         c.add_argument(flag, type=kind, help=shown)
     data_options.add_arguments(c)
 
+    c = commands.add_parser("depth", help="find the depth that the data need, while training")
+    c.add_argument(
+        "dataset", help="a name, a folder of IDX files, a table (CSV, Parquet, ARFF), arrays (NPZ)"
+    )
+    c.add_argument("--data-dir", help="folder with the files of mnist or fashion")
+    c.add_argument("--output", required=True, help="folder for networks, figure and numbers")
+    c.add_argument("--resume", action="store_true", help="go on with the growth in --output")
+    c.add_argument(
+        "--fresh", action="store_true", help="train a fresh network of that depth beside it"
+    )
+    c.add_argument("--threads", type=int, default=0, help="CPU threads; 0: as torch decides")
+    c.add_argument("--seed", type=int, default=0, help="of start, order and split [0]")
+    for name, (kind, shown) in _GROWTH.items():
+        c.add_argument("--" + name.replace("_", "-"), type=kind, help=shown)
+    data_options.add_arguments(c)
+
     c = commands.add_parser("eval", help="show a training file layer by layer")
     _file(c)
 
@@ -104,9 +144,12 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument(
         "--fresh",
         type=int,
+        nargs="?",
+        const=True,  # as the file names them
+        default=0,
         metavar="EPOCHS",
         help="beside each depth stands a new network, trained for the multiply-adds of so many"
-        " epochs of the full one; by default those that the file names; 0: none",
+        " epochs of the full one; without a number those that the file names [none]",
     )
     c.add_argument(
         "--lift",
@@ -114,7 +157,32 @@ def parser() -> argparse.ArgumentParser:
         help="a trained lift's start in the new networks [gaussian]",
     )
     c.add_argument(
-        "--output", type=outputs.path, help="write the prefix crop at the first depth of --keep"
+        "--lose",
+        type=float,
+        metavar="POINTS",
+        help="write the fewest layers that lose at most so many points of accuracy on the"
+        " validation samples, instead of the first depth of --keep",
+    )
+    c.add_argument(
+        "--pick",
+        choices=("prefix", "best"),
+        default="prefix",
+        help="of k layers: the first, or those whose removal costs least [prefix]",
+    )
+    c.add_argument(
+        "--validation",
+        metavar="DATA",
+        help="samples that choose the layers; by default the training samples",
+    )
+    c.add_argument(
+        "--output",
+        type=outputs.path,
+        help="write the network of the layers kept, for torch alone (residual.py beside it)",
+    )
+    c.add_argument(
+        "--with-samples",
+        action="store_true",
+        help="write it as a training file instead, which holds the samples, for the judge",
     )
 
     c = commands.add_parser("export", help="write the stage trace of a training file")
@@ -139,9 +207,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from . import commands
+    from . import commands, depth_command
 
     try:
+        if args.command == "depth":
+            return depth_command.depth(args)
         if args.command == "train":
             defaults = {name: default for name, (_, default, _) in _PROBLEM.items()}
             given = {name for name, value in vars(args).items() if value not in (None, False)}

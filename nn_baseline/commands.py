@@ -21,7 +21,7 @@ from ocp.problem import Problem
 from ocp.terminal import console
 from ocp.validation import integer
 
-from . import checkpoint, cropping, data, distributed
+from . import checkpoint, crop_choice, cropping, data, distributed
 from . import export as exporting
 from .fetch import fetch as fetch_files
 from .initialisation import at_depth, problem_of
@@ -42,8 +42,6 @@ from .training import train as run_training
 
 #: of a file's own claim; longer trainings have to be asked for
 _MOST_EPOCHS = 1000
-#: the greedy choice of layers sees so many training samples, and never the test set
-_CHOSEN_ON = 4096
 _EXIT = {
     Status.FINISHED: exits.OK,
     Status.EARLY_STOPPED: exits.OK,
@@ -122,22 +120,23 @@ def crop(args: argparse.Namespace) -> int:
         raise ValueError("--lift is given, but the lift of this file is not trained")
     words = console(args.json, args.output, soft_wrap=True)
     depths = _depths(network, args.keep)
+    chosen_on = crop_choice.chosen_on(network, args.validation)
     held_out = _held_out(content)
     shown = samples(network, *held_out) if held_out is not None else samples(network)
     found = [cropping.compare(network, network, "full", range(network.problem.depth), *shown)]
-    found += _crops(network, content, depths, args, shown)
+    found += _crops(network, content, depths, args, shown, chosen_on)
     found += _fresh(network, content, depths, args, shown, words)
+    sentences = []
     if args.output:
-        cut = cropping.keep(network, cropping.prefix(network, depths[0]))
-        origin = {"options": {"cropped_from": content.sha256, "kept": depths[0]}}
-        checkpoint.save_training(
-            args.output, cut, origin=origin, test=held_out, reference=content.data
-        )
+        layers, why = crop_choice.choose(network, depths[0], args.pick, args.lose, *chosen_on)
+        sentences = [why, crop_choice.write(args, network, layers, content, held_out)]
+        if args.validation is None:
+            sentences.append("chosen on the training samples, which it knows: see --validation")
     _write_json(args.json, [dataclasses.asdict(c) for c in found])
     name = "held-out" if held_out is not None else "training"
     words.print(crop_table(found, f"Crops of {args.file}, on {len(shown[1])} {name} samples"))
-    if args.output:
-        words.print(f"the first {depths[0]} layers are in {args.output}")
+    for sentence in sentences:
+        words.print(sentence)
     return exits.OK
 
 
@@ -233,8 +232,10 @@ def _check_crop(args: argparse.Namespace) -> None:
     """Refuse numbers that make no sense before the file is read."""
     if not 0 <= args.threshold < 1:
         raise ValueError(f"--threshold is {args.threshold}; wanted at least 0 and below 1")
-    for name in ("fine_tune", "fresh"):
-        flag, value = "--" + name.replace("_", "-"), getattr(args, name) or 0
+    for name, value in (("fine_tune", args.fine_tune), ("fresh", args.fresh)):
+        if value is True:  # as the file names them
+            continue
+        flag = "--" + name.replace("_", "-")
         if value < 0:
             raise ValueError(f"{flag} is {value}; wanted at least 0 epochs")
         integer(flag, value, 0)
@@ -243,7 +244,8 @@ def _check_crop(args: argparse.Namespace) -> None:
         if not args.fine_tune and args.fresh == 0:
             raise ValueError("--lr is given, but nothing is trained without --fine-tune or --fresh")
     if args.lift is not None and args.fresh == 0:
-        raise ValueError("--lift is given, but --fresh 0 trains no new network")
+        raise ValueError("--lift is given, but without --fresh no new network is trained")
+    crop_choice.check(args)
 
 
 def _depths(network: Network, asked: list[int]) -> list[int]:
@@ -262,9 +264,9 @@ def _crops(
     depths: list[int],
     args: argparse.Namespace,
     shown: tuple[torch.Tensor, torch.Tensor],
+    chosen_on: tuple[torch.Tensor, torch.Tensor],
 ) -> list[cropping.Crop]:
     """Crop by norm and at each depth; beside each crop stands itself, trained on, if asked for."""
-    chosen_on = [part[:_CHOSEN_ON] for part in samples(network)]
     rows = [(f"threshold {args.threshold:g}", cropping.above_threshold(network, args.threshold))]
     for k in depths:
         rows.append((f"prefix {k}", cropping.prefix(network, k)))
@@ -289,10 +291,10 @@ def _fresh(
 ) -> list[cropping.Crop]:
     """Train a new network of each depth for the multiply-adds that the full one took."""
     whole, stored = args.fresh, _stored_options(content)
-    if whole is None and stored is None:
-        words.print("the file does not say for how many epochs it was trained: --fresh EPOCHS")
-    elif whole is None and stored is not None:
-        whole = stored.epochs
+    if whole is True:
+        whole = 0 if stored is None else stored.epochs
+        if stored is None:
+            words.print("the file does not say for how many epochs it was trained: --fresh EPOCHS")
     found = []
     for k in depths if whole else []:
         epochs = cropping.equal_budget_epochs(network.problem, whole, k)

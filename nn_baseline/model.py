@@ -173,13 +173,17 @@ class Network(nn.Module):
             total = total + (0.5 * problem.r_ends) * trained
         return total
 
-    def forward(self, inputs: Tensor, labels: Tensor, share: float = 1.0) -> Tensor:
+    def forward(self, inputs: Tensor, labels: Tensor | None = None, share: float = 1.0) -> Tensor:
         """Return J with F taken over these samples: the whole set, or an unbiased mini-batch.
+
+        Without labels: the logits z_N, (batch, n_c).
 
         share : factor on the data cost; a process that holds m of the B samples of a global
             batch on P processes passes m P / B, and the mean over processes is then J itself
         """
         problem = self.problem
+        if labels is None:
+            return self.logits(self.path(inputs).states[-1])
         weights = [w * share for w in self.cost_weights()]
         data = WeightedCosts.apply(
             *(self.lift(inputs), self.A, self.b, self.W),
@@ -195,6 +199,10 @@ class Network(nn.Module):
         costs = self.data_costs(self.costed(path), labels)
         J = costs @ costs.new_tensor(self.cost_weights()) + self.penalty()
         return torch.stack(torch.autograd.grad(J, path.states))
+
+    def extra_repr(self) -> str:
+        problem = self.problem
+        return f"depth={problem.depth}, width={problem.width}, classes={problem.n_classes}"
 
     def controls(self) -> Controls:
         """Return the trained parts as float64 NumPy arrays (exact for float32)."""

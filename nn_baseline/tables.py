@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -67,22 +68,22 @@ def layer_table(shown: dict[str, Layers]) -> Table:
 
 def crop_table(found: list[Crop], title: str) -> Table:
     full = found[0]
-    table = Table(title=title)
+    # within 80 columns
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
+    table.add_column("network", no_wrap=True)
     for heading in (
-        *("network", "layers", "max |dz|", "flipped", "accuracy [%]", "lost [points]"),
-        *("work saved [%]", "parameters saved [%]", f"ms for {full.batch}"),
+        *("layers", "flipped", "right [%]", "lost", "work saved"),
+        f"ms for {full.batch}",
     ):
         table.add_column(heading, justify="right")
     for c in found:
         table.add_row(
             c.kind,
             str(len(c.layers)),
-            f"{c.logit_change:.3g}",
             f"{c.flipped}/{c.samples}",
             f"{100 * c.accuracy:.2f}",
             f"{100 * c.lost_accuracy:+.2f}",
-            f"{100 * (1 - c.multiply_adds / full.multiply_adds):.0f}",
-            f"{100 * (1 - c.parameters / full.parameters):.0f}",
+            f"{100 * (1 - c.multiply_adds / full.multiply_adds):.0f} %",
             f"{1e3 * c.latency:.2f}",
         )
     return table

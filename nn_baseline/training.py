@@ -50,6 +50,7 @@ def train(
     file_options: dict | None = None,
     facts: dict | None = None,
     source: dict | None = None,
+    training_file: bool = True,
 ) -> Result:
     """Minimise J over the problem's samples, starting from the network, which is changed in place.
 
@@ -63,6 +64,7 @@ def train(
     should_stop : asked after every step, for a clean stop; with a folder Ctrl-C is one, too
     file_options : `test` and `reference` of `checkpoint.save_training`
     facts, source : of `state.Identity`, JSON values by name
+    training_file : False leaves it out, where this is one of several trainings in a row
 
     Raises
     ------
@@ -70,7 +72,8 @@ def train(
         is not to be resumed; the state is damaged, of another problem or of other options (all
         that differ are listed)
     """
-    run = Run(network, options, folder, processes or Processes.alone(), file_options or {})
+    written = (file_options or {}) if training_file else None
+    run = Run(network, options, folder, processes or Processes.alone(), written)
     if folder is None:
         if resume or extend:
             raise ValueError("resume was asked for without a folder")
@@ -113,7 +116,7 @@ class Run:
         options: Options,
         folder: Path | None,
         processes: Processes,
-        file_options: dict,
+        file_options: dict | None,
     ) -> None:
         n = network.problem.n_samples
         options.fits(n)
@@ -359,7 +362,7 @@ class Run:
 
     def save_training(self, status: Status, *, claim: bool = True) -> None:
         """Write the training file that the other rooms read; its claims cost a pass."""
-        if self.folder is None or not self.processes.first:
+        if self.folder is None or self.file_options is None or not self.processes.first:
             return
         origin = {
             "optimizer": self.options.optimizer,

@@ -72,6 +72,11 @@ def example(name):
         (baseline, "crop a.safetensors --fresh 0 --lr 0.1"),
         (baseline, "crop a.safetensors --fresh 0 --lift gaussian"),
         (baseline, "crop a.safetensors --fresh 1 --lift principal"),
+        (baseline, "crop a.safetensors --lr 0.1"),
+        (baseline, "crop a.safetensors --lose 0.2"),
+        (baseline, "crop a.safetensors --with-samples"),
+        (baseline, "crop a.safetensors --lose 0.2 --keep 1 --output o.safetensors"),
+        (baseline, "depth digits --output o --data-dir ."),
     ],
 )
 def test_what_would_be_ignored_is_refused(folder, capsys, main, line):

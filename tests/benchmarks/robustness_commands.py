@@ -56,6 +56,8 @@ GOOD = {
     ("ocp", "multistart"): ["p.toml", "--output", "out", "--starts", "1"],
     ("nn_baseline", "train"): ["t.csv", "--output", "out", "--depth", "2", "--width", "3",
                                "--epochs", "1"],
+    ("nn_baseline", "depth"): ["t.csv", "--output", "out", "--deepest", "2", "--phase-epochs", "1",
+                               "--final-epochs", "1"],
     ("nn_baseline", "eval"): ["good.safetensors"],
     ("nn_baseline", "crop"): ["good.safetensors", "--keep", "1", "--fresh", "0"],
     ("nn_baseline", "export"): ["good.safetensors", "--output", "out.safetensors"],

@@ -49,7 +49,7 @@ def test_help_imports_nothing_heavy():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
-    for command in ("fetch", "train", "eval", "crop", "export"):
+    for command in ("fetch", "train", "depth", "eval", "crop", "export"):
         with pytest.raises(SystemExit) as stop:
             parser().parse_args([command, "--help"])
         assert stop.value.code == 0
@@ -69,7 +69,8 @@ def test_a_training_is_trained_shown_cropped_and_exported(tmp_path, capsys):
 
     cropped = str(tmp_path / "cropped.safetensors")
     command = ["crop", file, "--keep", "2", "--fine-tune", "1", "--fresh", "1"]
-    assert main([*command, "--output", cropped, "--json", str(tmp_path / "crop.json")]) == 0
+    command += ["--output", cropped, "--with-samples"]
+    assert main([*command, "--json", str(tmp_path / "crop.json")]) == 0
     kinds = [c["kind"] for c in json.loads((tmp_path / "crop.json").read_text())]
     assert kinds[0] == "full" and "prefix 2" in kinds and "prefix 2 + tuned" in kinds
     assert any(kind.startswith("fresh 2") for kind in kinds)
@@ -81,7 +82,7 @@ def test_a_training_is_trained_shown_cropped_and_exported(tmp_path, capsys):
     assert (tmp_path / "trace").exists()
 
 
-def test_a_crop_has_a_fresh_network_of_its_depth_beside_it_unless_told_otherwise(tmp_path, capsys):
+def test_a_crop_has_a_fresh_network_of_its_depth_beside_it_where_one_is_asked_for(tmp_path, capsys):
     assert train(tmp_path / "run") == 0
     file, numbers = tmp_path / "run" / checkpoint.TRAINING_FILE, tmp_path / "crop.json"
     command = ["--keep", "1", "2", "--json", str(numbers)]
@@ -90,18 +91,19 @@ def test_a_crop_has_a_fresh_network_of_its_depth_beside_it_unless_told_otherwise
         kinds = [c["kind"] for c in json.loads(numbers.read_text())]
         return [kind for kind in kinds if kind.startswith("fresh")]
 
-    assert main(["crop", str(file), *command]) == 0
+    assert main(["crop", str(file), *command, "--fresh"]) == 0
     # depth 4 takes 48 multiply-adds a sample, depth 1 takes 21 and depth 2 takes 30
     assert fresh() == ["fresh 1, 11 epochs", "fresh 2, 8 epochs"]
-    assert main(["crop", str(file), *command, "--fresh", "0"]) == 0
-    assert fresh() == []
+    for none in ([], ["--fresh", "0"]):
+        assert main(["crop", str(file), *command, *none]) == 0
+        assert fresh() == []
     capsys.readouterr()
     # what a file claims of its training is not trusted
     content = files.load(file)
     for options in (None, {"epochs": 10**12}, {"epochs": 2, "optimizer": "lion"}, ["epochs"]):
         claimed = dataclasses.replace(content, origin={"options": options})
         files.save(tmp_path / "claims", claimed)
-        assert main(["crop", str(tmp_path / "claims"), *command]) == 0
+        assert main(["crop", str(tmp_path / "claims"), *command, "--fresh"]) == 0
         assert "--fresh EPOCHS" in capsys.readouterr().out
         assert fresh() == []
 

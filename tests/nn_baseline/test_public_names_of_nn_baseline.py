@@ -17,6 +17,7 @@ NAMES = [
     *("save_training", "load_training", "dense_network", "stage_trace", "network_trace"),
     *("Wrapped", "wrap", "block_report", "choose", "crop", "write_trace", "load_state"),
     *("problem_of", "soft_cross_entropy", "cropping", "data"),
+    *("grow", "Plan", "TurnpikeClassifier", "deployed", "Deployed"),
 ]
 
 
