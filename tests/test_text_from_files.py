@@ -12,6 +12,7 @@ from problems import spirals
 from nn_baseline.__main__ import main as baseline
 from ocp import description, files, polish
 from ocp.__main__ import main as solve
+from ocp.command_line import figures
 from ocp.container import header
 from ocp.controls import random_start
 from verification import Verdict, console
@@ -162,3 +163,17 @@ def test_deep_nesting_is_one_sentence(tmp_path, capsys):
     assert len(capsys.readouterr().err.splitlines()) == 1
     with pytest.raises(ValueError, match="too deeply"):
         header(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("names", "written"),
+    [
+        (None, ("input $s_1$", "input $s_2$")),
+        (("a$b$", "c"), (r"input a\$b\$", "input c")),
+    ],
+)
+def test_names_of_columns_are_no_mathematics_in_a_figure(names, written):
+    problem = spirals(4, depth=1).with_(column_names=names)
+    controls = random_start(problem, np.random.default_rng(0), 0.1)
+    (axis,) = figures.decision_region(problem, controls, points=4).axes
+    assert (axis.get_xlabel(), axis.get_ylabel()) == written

@@ -102,7 +102,7 @@ def features(problem: Problem, controls: Controls, X: np.ndarray, panels: int = 
     return figure
 
 
-def decision_region(problem: Problem, controls: Controls, points: int = 300) -> Figure:
+def decision_region(problem: Problem, controls: Controls, points: int = 180) -> Figure:
     """Predicted class and its confidence over the input plane (two input coordinates)."""
     s = problem.input_values
     low, high = s.min(axis=0), s.max(axis=0)
@@ -141,8 +141,10 @@ def decision_region(problem: Problem, controls: Controls, points: int = 300) -> 
             markersize=3.5,
             label=class_label(problem, c),
         )
-    names = [f"input {plain(name)}" for name in problem.column_names or ("$s_1$", "$s_2$")]
-    axis.set(xlabel=names[0], ylabel=names[1], title="Predicted class and confidence")
+    columns = problem.column_names
+    names = [plain(name) for name in columns] if columns else ["$s_1$", "$s_2$"]
+    axis.set(xlabel=f"input {names[0]}", ylabel=f"input {names[1]}")
+    axis.set_title("Predicted class and confidence")
     figure.legend(loc="outside lower center", ncols=problem.n_classes)
     return figure
 
