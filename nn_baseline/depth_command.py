@@ -85,7 +85,6 @@ def _check(args: argparse.Namespace, folder: Path) -> None:
     if not args.resume and (growth / growth_log.PLAN_FILE).exists():
         raise ValueError(f"{growth} holds a growth; wanted --resume to go on with it, or another")
     run_folder.check("--output", folder, FILES, inputs_of(args.dataset))
-    folder.mkdir(parents=True, exist_ok=True)
 
 
 FILES = (

@@ -35,7 +35,7 @@ from .model import Network, soft_cross_entropy
 from .options import Options
 from .paired import difference, least_depth
 from .result import Progress, Status
-from .start import samples, start_network
+from .start import available_device, samples, start_network
 from .training import train
 
 #: held-out inputs and labels, as arrays
@@ -122,6 +122,7 @@ def grow(
             f"activation {problem.activation!r} is not 0 at 0: a layer of zeros is not idle and"
             " depth cannot grow; wanted shifted = true, or block double"
         )
+    available_device(plan.phase[0].device)  # before a folder is made
     if folder is None:
         if resume:
             raise ValueError("resume was asked for without a folder")
