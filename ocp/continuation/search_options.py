@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from .. import validation
 
 #: starts of the race, and what the cycles may do, in steps at the problem's full depth
-EFFORTS = {"quick": (8, 0), "standard": (16, 0), "thorough": (16, 7000)}
+EFFORTS = {"quick": (8, 0), "standard": (16, 0), "thorough": (16, 10500)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
