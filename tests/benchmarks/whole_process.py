@@ -38,7 +38,7 @@ print("J =", facts.fields_of_report()["objective"], facts.status.name)
 """
 #: name -> (title, command of a seed, runs)
 ROWS = {
-    "example": ("the example, standard effort", [*EXAMPLE, "--seed", "{}"], 5),
+    "example": ("`python examples/spirals_ocp.py`, seed 0 each time", EXAMPLE, 5),
     "example, 98 points": (
         "the example, 98 points",
         [*EXAMPLE, "--points-per-class", "49", "--seed", "{}"],
@@ -82,7 +82,7 @@ def table(content: dict) -> str:
         "# Whole processes",
         "",
         "`python tests/benchmarks/whole_process.py --output FILE`, then `--table FILE`. CPU seconds"
-        " of the child process, one thread, seeds 0, 1, ..; the main job's install line alone.",
+        " of the child process, one thread; seeds 0, 1, .. where not said.",
         "",
         f"Host: {content['host']}. "
         + ", ".join(f"{name} {number}" for name, number in content["versions"].items()),
