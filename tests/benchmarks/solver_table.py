@@ -14,6 +14,19 @@ from ocp.atomic import write_atomically
 OURS, TEXTBOOK, SAME_GROWTH = "structured-growth", "ipopt-cold", "ipopt-growth"
 
 
+def _hosts(rows: dict, methods: dict) -> str:
+    """Which machine each method ran on; ratios between machines are rough."""
+    of: dict[str, list[str]] = {}
+    for name, found in rows.items():
+        for host in {row["host"] for row in found if "host" in row}:
+            of.setdefault(host, []).append(methods[name].title)
+    if len(of) == 1:
+        return f"Host: {next(iter(of))}."
+    few = sorted(of, key=lambda host: len(of[host]))
+    parts = [f"{host}: {'; '.join(of[host])}." for host in few[:-1]]
+    return f"Hosts: {' '.join(parts)} {few[-1]}: all others. Ratios between hosts are rough."
+
+
 def write_table(folder: Path, methods: dict) -> None:
     """Collect the rows in `folder` and write both tables there."""
     rows = {name: _rows(folder, name) for name in methods}
@@ -32,7 +45,7 @@ def write_table(folder: Path, methods: dict) -> None:
         " for the leap to N = 100 on seeds 0 to 4: on these seeds ours looks better than it is;"
         " `solvers_fresh.md` has others.",
         "",
-        f"Host: {done[0]['host']}.  Versions: "
+        f"{_hosts(rows, methods)}  Versions: "
         + ", ".join(f"{k} {v}" for k, v in done[0]["versions"].items()),
         "",
         "## Medians",
