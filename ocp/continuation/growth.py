@@ -30,14 +30,12 @@ from ..solvers.solution import (
     Iteration,
     Solution,
     Solver,
-    SolveReport,
     Status,
     interrupted,
     keeping,
 )
-from ..versions import versions
 from . import layer_by_layer
-from .steps import escape, extend
+from .steps import escape, extend, stopped
 
 #: (depth, tolerance) on the way up
 Stages = list[tuple[int, float]]
@@ -228,29 +226,11 @@ def _by_layers(
         report=report,
     )
     if way.interrupted:
-        return _stopped(problem.with_(depth=way.depth), way.controls), way.iterations, way.trace
+        solution = stopped(problem.with_(depth=way.depth), way.controls, "l-bfgs", 0.0)
+        return solution, way.iterations, way.trace
     stages = [(problem.depth, options.tolerance)]
     solution, iterations, trace = climb(stages, way.controls, rng=rng)
     return solution, way.iterations + iterations, way.trace + trace
-
-
-def _stopped(problem: Problem, controls: Controls) -> Solution:
-    """The point where Ctrl-C ended the growth by gradients."""
-    facts = assess(problem, controls, 0.0)  # nothing is stationary to 0: no Hessian is formed
-    record = SolveReport(
-        status=Status.INTERRUPTED,
-        method="l-bfgs",
-        tolerance=0.0,
-        versions=versions(),
-        **facts.fields_of_report(),
-    )
-    return Solution(
-        problem=problem,
-        controls=controls,
-        states=facts.states,
-        costate=facts.costate,
-        report=record,
-    )
 
 
 def _idle_extension(

@@ -32,20 +32,17 @@ from ..evaluation import batch
 from ..problem import Problem
 from ..solvers import DEFAULT, as_solver
 from ..solvers.clock import OutOfTime, until
-from ..solvers.optimality import assess
 from ..solvers.progress import Report, silent
 from ..solvers.size import check_size
 from ..solvers.solution import (
     Solution,
     Solver,
-    SolveReport,
     Status,
     keeping,
 )
-from ..versions import versions
-from .growth import escape, extend
 from .levels import Levels, halved
 from .search_options import EFFORTS, SearchOptions
+from .steps import escape, extend, stopped
 from .variants import variant
 
 #: steps to where all starts stall
@@ -268,19 +265,4 @@ class _Search(Levels):
 
     def stopped(self) -> Solution:
         """The best point of an interrupted search, at full depth with an idle tail."""
-        controls = self.deep(self.start())
-        facts = assess(self.problem, controls, 0.0)
-        record = SolveReport(
-            status=Status.INTERRUPTED,
-            method=DEFAULT,
-            tolerance=self.options.tolerance,
-            versions=versions(),
-            **facts.fields_of_report(),
-        )
-        return Solution(
-            problem=self.problem,
-            controls=controls,
-            states=facts.states,
-            costate=facts.costate,
-            report=record,
-        )
+        return stopped(self.problem, self.deep(self.start()), DEFAULT, self.options.tolerance)

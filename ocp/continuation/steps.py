@@ -1,4 +1,4 @@
-"""One step in depth and one away from a saddle: what all ways to a good optimum share."""
+"""One step in depth, one away from a saddle, and a stop: what all ways to a good optimum share."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import numpy as np
 
 from ..controls import Controls, flatten, near_zero, unflatten
 from ..problem import Problem
+from ..solvers.optimality import assess
 from ..solvers.progress import Progress, Report, silent
-from ..solvers.solution import Solution, Solver, Status
+from ..solvers.solution import Solution, Solver, SolveReport, Status
+from ..versions import versions
 
 
 def extend(
@@ -42,3 +44,22 @@ def escape(solution: Solution, solver: Solver, report: Report = silent) -> Solut
     note = f"saddle (curvature {record.min_curvature:.1e}): escaping along its witness"
     report(Progress(depth=solution.problem.depth, objective=record.objective, message=note))
     return solver(solution.problem, unflatten(solution.problem, u), record.tolerance, report)
+
+
+def stopped(problem: Problem, controls: Controls, method: str, tolerance: float) -> Solution:
+    """Return the point where Ctrl-C ended what works with controls alone, INTERRUPTED."""
+    facts = assess(problem, controls, 0.0)  # nothing is stationary to 0: no Hessian is formed
+    record = SolveReport(
+        status=Status.INTERRUPTED,
+        method=method,
+        tolerance=tolerance,
+        versions=versions(),
+        **facts.fields_of_report(),
+    )
+    return Solution(
+        problem=problem,
+        controls=controls,
+        states=facts.states,
+        costate=facts.costate,
+        report=record,
+    )
