@@ -17,7 +17,7 @@ from ocp.validation import at_least
 
 from . import checkpoint, cropping, data
 from .deployment import SOURCE_FILE, deployed, source, write_source, write_weights
-from .evaluation import final_logits, is_right
+from .evaluation import right
 from .model import Network
 from .paired import difference
 from .start import samples
@@ -87,15 +87,15 @@ def choose(
     lose : points of accuracy that may be lost; the fewest layers that lose no more are kept
     """
 
-    def layers_of(k: int) -> tuple[int, ...]:
-        if pick == "prefix":
-            return cropping.prefix(network, k)
-        return cropping.best(network, k, inputs, labels)
-
-    full, N = _right(network, inputs, labels), network.problem.depth
-    for count in [k] if lose is None else range(1, N + 1):  # all N lose nothing
-        layers = layers_of(count)
-        lost = difference(_right(cropping.keep(network, layers), inputs, labels), full)
+    N, full = network.problem.depth, right(network, inputs, labels)
+    counts = [k] if lose is None else range(1, N + 1)  # all N lose nothing
+    kept_of = {count: cropping.prefix(network, count) for count in counts}
+    if pick == "best":  # each is the one before without a layer
+        found = cropping.greedy(network, min(counts), inputs, labels)
+        kept_of = {len(layers): layers for layers in found if len(layers) in kept_of}
+    for count in counts:
+        layers = kept_of[count]
+        lost = difference(right(cropping.keep(network, layers), inputs, labels), full)
         if lose is None or -lost.points <= lose:
             break
     kept = f"{len(layers)} of {N} layers ({', '.join(map(str, layers))})"
@@ -122,7 +122,3 @@ def write(
         return "the weights are on the standard stream"
     write_source(args.output.parent)
     return f"the network is {args.output}; {SOURCE_FILE} beside it loads it with torch alone"
-
-
-def _right(network: Network, inputs: Tensor, labels: Tensor) -> np.ndarray:
-    return is_right(final_logits(network, inputs), labels.cpu()).numpy()

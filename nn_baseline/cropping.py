@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -65,12 +65,19 @@ def best(network: Network, k: int, inputs: Tensor, labels: Tensor) -> tuple[int,
 
     Greedy, so not the best of all subsets; take training samples, never the test set.
     """
+    *_, kept = greedy(network, k, inputs, labels)
+    return kept
+
+
+def greedy(network: Network, k: int, inputs: Tensor, labels: Tensor) -> Iterator[tuple[int, ...]]:
+    """Yield what `best` keeps of all layers, of one less, .. and of k: each within the last."""
     _check_depth(network, k)
     kept = tuple(range(network.problem.depth))
+    yield kept
     while len(kept) > k:
         candidates = [kept[:i] + kept[i + 1 :] for i in range(len(kept))]
         kept = min(candidates, key=lambda layers: _terminal_cost(network, layers, inputs, labels))
-    return kept
+        yield kept
 
 
 def keep(network: Network, layers: Sequence[int]) -> Network:

@@ -188,16 +188,18 @@ def write_onnx(path: str | os.PathLike, network: Deployed) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own, about versions to come
         exporter.setLevel(logging.ERROR)  # and about other packages that are not installed
-        program = torch.onnx.export(
-            network.to_torch(),
-            (_two_rows(network),),
-            dynamo=True,
-            dynamic_shapes=_any_batch(),
-            input_names=["inputs"],
-            output_names=["logits"],
-            verbose=False,
-        )
-        exporter.setLevel(level)
+        try:
+            program = torch.onnx.export(
+                network.to_torch(),
+                (_two_rows(network),),
+                dynamo=True,
+                dynamic_shapes=_any_batch(),
+                input_names=["inputs"],
+                output_names=["logits"],
+                verbose=False,
+            )
+        finally:
+            exporter.setLevel(level)
     if program is None:
         raise ValueError("torch's exporter returned no ONNX program")
     names = json.dumps([str(name) for name in network.classes])

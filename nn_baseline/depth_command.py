@@ -81,9 +81,8 @@ def _check(args: argparse.Namespace, folder: Path) -> None:
     """Refuse, before any work, what cannot be written or would be ignored."""
     if args.data_dir is not None and args.dataset not in data.MD5:
         raise ValueError(f"--data-dir is given, but {args.dataset} needs no folder")
-    growth = folder / GROWTH_FOLDER
-    if not args.resume and (growth / growth_log.PLAN_FILE).exists():
-        raise ValueError(f"{growth} holds a growth; wanted --resume to go on with it, or another")
+    if not args.resume:
+        growth_log.refuse_held(folder / GROWTH_FOLDER)
     run_folder.check("--output", folder, FILES, inputs_of(args.dataset))
 
 
@@ -176,7 +175,7 @@ class _Lines:
     """Says where a growth is."""
 
     def __init__(self, words: Console) -> None:
-        self.words, self.steps, self.name = words, TrainingLines(words, quiet=False), ""
+        self.words, self.steps = words, TrainingLines(words, quiet=False)
 
     def progress(self, name: str, progress: Progress) -> None:
         self.steps.progress(progress)

@@ -121,6 +121,11 @@ def is_right(z: Tensor, labels: Tensor) -> Tensor:
     return true > others
 
 
+def right(network: Network, inputs: Tensor, labels: Tensor) -> np.ndarray:
+    """Which of the samples the network classifies right, (n,) bool."""
+    return is_right(final_logits(network, inputs), labels.cpu()).numpy()
+
+
 @torch.no_grad()
 def layer_logits(network: Network, inputs: Tensor) -> Tensor:
     """z_k = C x_k + c of every layer, (N+1, n, n_c), on the CPU in float64."""

@@ -27,8 +27,8 @@ from ocp import run_folder
 from ocp.controls import Controls, near_zero, random_start
 from ocp.problem import Problem
 
-from . import growth_log
-from .evaluation import evaluate, final_logits, is_right
+from . import evaluation, growth_log
+from .evaluation import evaluate, final_logits
 from .growth_plan import Plan
 from .growth_result import Grown, Stage, Step
 from .model import Network, soft_cross_entropy
@@ -299,8 +299,7 @@ def _stage(network: Network, validation: Samples, objective: float, seen: float)
 
 def right(network: Network, held_out: Samples) -> np.ndarray:
     """Which of the samples have their true logit strictly the largest, (n,) bool."""
-    x, y = samples(network, *held_out)
-    return is_right(final_logits(network, x), y.cpu()).numpy()
+    return evaluation.right(network, *samples(network, *held_out))
 
 
 def validation_loss(network: Network, held_out: Samples) -> float:

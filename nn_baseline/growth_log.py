@@ -43,11 +43,10 @@ def claim(
         "problem": json_values(checkpoint.fingerprint(problem.with_(depth=plan.first))),
         "validation": held_out,
     }
-    if path.exists() != resume:
-        if resume:
-            raise ValueError(f"{path} is not there; wanted the folder of an earlier growth")
-        raise ValueError(f"{folder} holds a growth; wanted --resume to go on with it, or another")
+    if resume and not path.exists():
+        raise ValueError(f"{path} is not there; wanted the folder of an earlier growth")
     if not resume:
+        refuse_held(folder)
         text = json.dumps(mine, indent=1, sort_keys=True, allow_nan=False)
         write_atomically(path, (text + "\n").encode())
         return
@@ -63,6 +62,12 @@ def claim(
         changes.append("the validation samples differ")
     if changes:
         raise ValueError(f"{path} is of another growth: {'; '.join(changes)}")
+
+
+def refuse_held(folder: Path) -> None:
+    """Raise ValueError if the folder holds a growth."""
+    if (folder / PLAN_FILE).exists():
+        raise ValueError(f"{folder} holds a growth; wanted --resume to go on with it, or another")
 
 
 def _changes_of_plan(found: dict, wanted: dict) -> list[str]:

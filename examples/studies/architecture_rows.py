@@ -102,8 +102,7 @@ def _result(wrapped, costs, profiles, train, validation, test) -> dict:
     end, half = profiles[-1], profiles[(len(profiles) - 1) // 2]
     chosen = nn_baseline.choose(nn_baseline.block_report(wrapped, batches(validation)), ALLOWED)
     held = nn_baseline.block_report(wrapped, batches(test))
-    lost = 100.0 * (held.right[-1].astype(float) - held.right[chosen.kept].astype(float))
-    half_width = 1.96 * lost.std(ddof=1) / len(lost) ** 0.5
+    lost, (low, high) = held.lost(chosen.kept)
     cropped = nn_baseline.crop(wrapped, chosen.kept)
     crop_right = _right(cropped.model, test)
     return {
@@ -114,9 +113,9 @@ def _result(wrapped, costs, profiles, train, validation, test) -> dict:
         "test": float(held.accuracy[-1]),
         "kept": chosen.kept,
         "crop_test": crop_right,
-        "lost": float(lost.mean()),
-        "lost_low": float(lost.mean() - half_width),
-        "lost_high": float(lost.mean() + half_width),
+        "lost": lost,
+        "lost_low": low,
+        "lost_high": high,
         "parameters": cropped.parameters[0],
         "crop_parameters": cropped.parameters[1],
         "recalibrated": cropped.recalibrated,

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from ..evaluation import is_right
+from ..model import target_entropy
 from . import controls
 from .arguments import Call, as_call
 from .losses import check_labels
@@ -70,6 +71,11 @@ class BlockReport:
         idle = quiet & (self.relative_update <= IDLE_UPDATE)
         busy = np.flatnonzero(~idle)
         return int(busy[-1]) + 1 if len(busy) else 0
+
+    def lost(self, k: int) -> tuple[float, tuple[float, float]]:
+        """Accuracy of all blocks less that of the first k, in points, and its paired interval."""
+        points = 100 * float(self.accuracy[-1] - self.accuracy[k])
+        return points, paired_interval(self.right[-1], self.right[k])
 
     def table(self) -> str:
         """One line a block, in plain text."""
@@ -124,7 +130,8 @@ def block_report(wrapped: Wrapped, batches: Iterable[tuple[Any, Tensor]]) -> Blo
     F = np.sum(gathered.cost, axis=0) / gathered.targets
     right = np.concatenate(gathered.right, axis=1)
     if wrapped.label_smoothing is not None:
-        F = F + _entropy(wrapped, gathered.n_classes)
+        n_classes = gathered.n_classes
+        F = F + target_entropy(n_classes, wrapped.p_d_of(n_classes))
     h, r = wrapped.h, wrapped.r
     ends = controls.ends_norm(found)
     J = h * float((wrapped.beta * F[:-1] + 0.5 * r * norm**2).sum()) + wrapped.gamma * float(F[-1])
@@ -149,12 +156,8 @@ def choose(report: BlockReport, allowed: float = 0.3) -> Choice:
     """
     lost = 100 * (report.accuracy[-1] - report.accuracy)
     kept = int(np.flatnonzero(lost <= allowed + 1e-9)[0])
-    return Choice(
-        kept=kept,
-        lost=float(lost[kept]),
-        interval=paired_interval(report.right[-1], report.right[kept]),
-        allowed=allowed,
-    )
+    points, interval = report.lost(kept)
+    return Choice(kept=kept, lost=points, interval=interval, allowed=allowed)
 
 
 def paired_interval(full: np.ndarray, cropped: np.ndarray) -> tuple[float, float]:
@@ -201,11 +204,8 @@ class _Gathered:
             check_labels(labels, z, wrapped.ignore_index)
             F = wrapped.data_costs(z, labels)
             counted = labels != wrapped.ignore_index
-            flat, y = z[:, counted], labels[counted]
-            # right where the true logit is strictly the largest, as everywhere in this project
-            true = flat.gather(-1, y.expand(flat.shape[:-1])[..., None])
-            others = flat.scatter(-1, y.expand(flat.shape[:-1])[..., None], -torch.inf)
-            right = (true[..., 0] > others.amax(dim=-1)).cpu().numpy()
+            y = labels[counted]
+            right = is_right(z[:, counted], y).cpu().numpy()
         self.n_classes = z.shape[-1]
         self.targets += len(y)
         self.rows += moved.shape[-1]
@@ -213,9 +213,3 @@ class _Gathered:
         self.right.append(right)
         self.update.append(moved[0].sum(dim=-1).cpu().numpy())
         self.direction.append(moved[1].sum(dim=-1).cpu().numpy())
-
-
-def _entropy(wrapped: Wrapped, n_classes: int) -> float:
-    from ..model import target_entropy
-
-    return target_entropy(n_classes, wrapped.p_d_of(n_classes))
