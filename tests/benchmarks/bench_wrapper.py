@@ -47,7 +47,7 @@ def vit():
 def bert():
     """64 words of which some are padding, width 64; post-norm, so its skip is named."""
     from transformers import BertConfig, BertForSequenceClassification
-    from wrapped_models import bert_skip
+    from wrapped_library import bert_skip
 
     config = BertConfig(vocab_size=1000, hidden_size=64, num_hidden_layers=12, num_labels=2,
                         num_attention_heads=4, intermediate_size=128)  # fmt: skip

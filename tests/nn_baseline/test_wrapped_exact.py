@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
+from wrapped_library import LIBRARY
 from wrapped_models import (
-    LIBRARY,
     OWN,
     between,
     made,

@@ -13,7 +13,8 @@ import pytest
 import safetensors.torch
 import torch
 from torch import nn
-from wrapped_models import LIBRARY, Dense, Strided, bert, made, sequential, strided, text, tied, vit
+from wrapped_library import LIBRARY, bert, vit
+from wrapped_models import Dense, Strided, made, sequential, strided, text, tied
 
 import verification
 from nn_baseline import block_report, choose, crop, load_state, wrap, write_trace

@@ -10,7 +10,8 @@ import pytest
 import torch
 import torch.utils.checkpoint
 from torch import nn
-from wrapped_models import LIBRARY, Strided, made, sequential, strided, text, vit
+from wrapped_library import LIBRARY, vit
+from wrapped_models import Strided, made, sequential, strided, text
 
 from nn_baseline import wrap
 
