@@ -246,10 +246,4 @@ def _idle_extension(
         # what was solved at the shallow depth need not be at this one
         status=facts.status if solution.status is Status.SOLVED else solution.status,
     )
-    return Solution(
-        problem=problem,
-        controls=controls,
-        states=facts.states,
-        costate=facts.costate,
-        report=record,
-    )
+    return facts.solution(problem, controls, record)

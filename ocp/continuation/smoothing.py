@@ -74,13 +74,7 @@ def smoothed_relu(
         method=f"{last.report.method}, smoothed path to relu",
         **facts.fields_of_report(),
     )
-    judged = Solution(
-        problem=problem,
-        controls=controls,
-        states=facts.states,
-        costate=facts.costate,
-        report=record,
-    )
+    judged = facts.solution(problem, controls, record)
     return (*path, judged)
 
 

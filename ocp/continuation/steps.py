@@ -56,10 +56,4 @@ def stopped(problem: Problem, controls: Controls, method: str, tolerance: float)
         versions=versions(),
         **facts.fields_of_report(),
     )
-    return Solution(
-        problem=problem,
-        controls=controls,
-        states=facts.states,
-        costate=facts.costate,
-        report=record,
-    )
+    return facts.solution(problem, controls, record)

@@ -130,13 +130,7 @@ def solve(
         versions=versions("casadi"),
         **facts.fields_of_report(),
     )
-    return Solution(
-        problem=problem,
-        controls=controls,
-        states=facts.states,
-        costate=facts.costate,
-        report=record,
-    )
+    return facts.solution(problem, controls, record)
 
 
 def check_options(options: dict[str, object]) -> None:

@@ -142,13 +142,7 @@ def solve(
         trace=_trace(problem, stats, monitor),
         **facts.fields_of_report(),
     )
-    return Solution(
-        problem=problem,
-        controls=controls,
-        states=facts.states,
-        costate=facts.costate,
-        report=record,
-    )
+    return facts.solution(problem, controls, record)
 
 
 def check_options(options: dict[str, object]) -> None:

@@ -83,13 +83,7 @@ def polish(
         trace=tuple(trace),
         **facts.fields_of_report(),
     )
-    found = Solution(
-        problem=problem,
-        controls=polished,
-        states=facts.states,
-        costate=facts.costate,
-        report=report,
-    )
+    found = facts.solution(problem, polished, report)
     return interrupted(found) if stopped else found
 
 

@@ -28,7 +28,7 @@ from ..controls import Controls, flatten, unflatten
 from ..evaluation.rollout import Trajectory, gradient, gradient_size, objective, rollout
 from ..problem import Problem
 from .curvature import Curvature, by_eigenvalues
-from .solution import Status
+from .solution import Solution, SolveReport, Status
 
 KINK_TOLERANCE = 1e-9
 #: longest Newton step to a stationary point that counts as near, over max(1, |u|_inf)
@@ -69,6 +69,16 @@ class Optimality:
             *("newton_distance", "witness", "witness_decrease", "message"),
         )
         return {name: getattr(self, name) for name in names} | {"n_kinks": self.kinks.count}
+
+    def solution(self, problem: Problem, controls: Controls, report: SolveReport) -> Solution:
+        """Return the point that was assessed with its states, its costate and a report."""
+        return Solution(
+            problem=problem,
+            controls=controls,
+            states=self.states,
+            costate=self.costate,
+            report=report,
+        )
 
 
 def assess(

@@ -136,13 +136,7 @@ def solve(
         trace=tuple(outcome.trace),
         **facts.fields_of_report(),
     )
-    return Solution(
-        problem=problem,
-        controls=controls,
-        states=facts.states,
-        costate=facts.costate,
-        report=record,
-    )
+    return facts.solution(problem, controls, record)
 
 
 def _iterate(
